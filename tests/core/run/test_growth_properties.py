@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
@@ -81,7 +81,11 @@ class GrowingWorld:
                 self.sent[name] += jobs
             case Drop(values=values):
                 for key in values:
-                    self.stores[name].pop(key, None)
+                    store = self.stores[name]
+                    # Earlier values of the index go, too.
+                    for each in [each for each in store if each.index == key.index]:
+                        if each.version <= key.version:
+                            del store[each]
             case _:
                 # Whatever else it says, a node may answer as if it came too late.
                 pass
@@ -253,6 +257,17 @@ actions = st.one_of(
 )
 
 
+@example(
+    # A node says that it lacks a value which has been made again, and by that node, since it was asked for it.
+    [
+        ("call", 0, 0, True),
+        ("call", 1, 0, False),
+        ("call", 2, 0, False),
+        ("complete", 0),
+        ("lose", 0),
+        ("complete", 1),
+    ]
+)
 @settings(max_examples=150, deadline=None)
 @given(st.lists(actions, max_size=40))
 def test_any_life_of_an_open_run_ends_with_the_right_values_and_nothing_left(

@@ -214,6 +214,10 @@ class Growth:
 
     def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
         stored = self._state.stored.get(index)
+        left_at = self._state.left_at.pop(index, None)
+        if left_at is not None:
+            for name in sorted(left_at):
+                drops.setdefault(name, []).append(ValueKey(index, self._state.version_of(index)))
         if stored is None:
             return
         parts = self._state.parted.of(index)

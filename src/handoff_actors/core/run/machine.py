@@ -36,6 +36,7 @@ from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.core.run.run_parts import RunParts
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
+from handoff_actors.core.run.state_checks import check_state
 from handoff_actors.core.run.stopping import stop_others
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
@@ -213,7 +214,7 @@ class RunMachine:
 
     def _check_that_it_moves(self) -> None:
         self._growth.check()
-        self.state.check()
+        check_state(self.state, self._plan)
         sent = sum(phase == SENT for phase in self.state.phase)
         assert sent == self.scheduler.in_flight, f"{sent} are sent, {self.scheduler.in_flight} are counted"
         reasons = (
@@ -379,9 +380,23 @@ class RunMachine:
 
     def _end_if_done(self) -> None:
         failed, is_busy = self._failures.outcome, bool(self._result_fetch.pending or self._growth.is_open)
-        if self.state.remaining == 0 and (failed or not is_busy):
+        if failed or not is_busy:
             self._options.durations.learn(self._program.templates, self._plan.template_of, self.state)
             self._completion.decide(failed or RunEnded(None))
+
+    def _settle_functions(self, now: float) -> None:
+        if self._recovery.lost_for_good:
+            self._failures.lost_for_good(now)
+        self._failures.refused(self.feasibility.timed_out(self.scheduler.nodes, now), now)
+        if self._failures.must_stop_others:
+            self._effects += stop_others(
+                self._run, self._plan, self.state, self._recovery, self._failures, now
+            )
+        if self._growth.is_on:
+            is_watched = self._observing.is_on or self._recording.is_on
+            self._effects += self._growth.settle(now, is_watched=is_watched)
+        if self.state.remaining == 0:
+            self._end_if_done()
 
     def _settle(self, now: float) -> list[RunEffect]:
         """Do what follows, after each event."""
@@ -391,15 +406,7 @@ class RunMachine:
         if self._nested.is_on:
             self._settle_nested(now)
         if self._completion.outcome is None:
-            self._failures.lost_for_good(now)
-            self._failures.refused(self.feasibility.timed_out(self.scheduler.nodes, now), now)
-            self._effects += stop_others(
-                self._run, self._plan, self.state, self._recovery, self._failures, now
-            )
-            if self._growth.is_on:
-                is_watched = self._observing.is_on or self._recording.is_on
-                self._effects += self._growth.settle(now, is_watched=is_watched)
-            self._end_if_done()
+            self._settle_functions(now)
         self._effects += self._drain.settle(now)
         if self._completion.outcome is None:
             messages = self.scheduler.dispatch(now, self._observing.sent if self._observing.is_on else None)

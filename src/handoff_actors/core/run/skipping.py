@@ -4,6 +4,8 @@ A function is skipped if one of its inputs was, if one of its conditions is fals
 there was none. A condition whose value is not one of the few that are known to be false is decided in the worker.
 """
 
+from collections.abc import Iterable
+
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.phases import FAILED, WAITING
@@ -26,15 +28,18 @@ class Skipping:
         self._recording = recording
         #: Numbers of the templates whose functions may be skipped though none of their inputs was.
         self._templates: set[int] = set()
-        self.add(ProgramPart.whole(plan))
+        self._add(range(len(plan.templates)))
 
     def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now."""
-        for number in part.templates:
+        self._add(part.templates)
+
+    def _add(self, templates: Iterable[int]) -> None:
+        for number in templates:
             spec = self._plan.templates[number]
             if spec.conditions or spec.run_if == "failure":
                 self._templates.add(number)
-            else:
+            elif self._templates:
                 self._templates.discard(number)
 
     def may_skip(self, index: Index) -> bool:

@@ -24,7 +24,6 @@ from handoff_actors.core.run.phases import (
     PHASE_NAMES,
     READY,
     SENT,
-    WAITING,
     PhaseEvent,
 )
 from handoff_actors.core.run.resumption import ReusedResult
@@ -115,6 +114,8 @@ class RunState:
         self.cancelled: set[Index] = set()
         #: Functions that may stand in the queue of ready ones although they are not ready, or more than once.
         self.requeued: set[Index] = set()
+        #: By function: nodes that may still have a value that it had before it was made again.
+        self.left_at: dict[Index, set[str]] = {}
         #: Functions whose end, or return from it, has yet to be looked at; None in a run that forgets nothing.
         self.changed: list[Index] | None = None
 
@@ -322,7 +323,9 @@ class RunState:
         """Note that a value is lost and must be made again."""
         self.change(index, PhaseEvent.VALUE_LOST)
         self.lose_holders(index)
-        self.stored.pop(index, None)
+        stored = self.stored.pop(index, None)
+        if stored is not None and self.changed is not None:
+            self.left_at.setdefault(index, set()).update(stored.told)
         self.inline.pop(index, None)
         self.skipped.discard(index)
         self.remaining += 1
@@ -414,6 +417,8 @@ class RunState:
         """Take a node off those that have a stored value. The answer says whether it was the last one."""
         stored = self.stored[index]
         stored.holders.remove(node)
+        if self.changed is not None:
+            stored.told.add(node)
         self._held_by[node].discard(index)
         return not stored.holders
 
@@ -479,22 +484,3 @@ class RunState:
     def unfinished(self) -> Iterator[Index]:
         """List every function that has yet to end."""
         return (index for index, phase in enumerate(self.phase) if phase < DONE)
-
-    def check(self) -> None:
-        """Assert that the facts agree with one another."""
-        assert self.remaining == sum(phase < DONE for phase in self.phase)
-        failed = [index for index, phase in enumerate(self.phase) if phase == FAILED]
-        assert failed == sorted([*self.failures, *self.failed_behind])
-        assert self.added == sum(phase != FREE for phase in self.phase) + self.forgotten.total()
-        for index, phase in enumerate(self.phase):
-            missing = sum(self.awaits(index, producer) for producer in self._plan.producers[index])
-            if phase in {WAITING, READY}:
-                assert self.missing[index] == missing, (
-                    f"{index} lacks {missing} inputs, not {self.missing[index]}"
-                )
-                assert (phase == READY) == (missing == 0), f"{index} lacks {missing} inputs in phase {phase}"
-                assert self.failure_before(index) is None, f"{index} waits for one that has failed"
-            assert (index in self.skipped) == (self.inline.get(index) == ENCODED_SKIP)
-            assert (index in self.inline or index in self.stored) == (phase == DONE), (
-                f"{index}: value and phase differ"
-            )

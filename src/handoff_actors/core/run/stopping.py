@@ -22,9 +22,7 @@ def runs_anyway(plan: Plan, state: RunState, index: Index) -> bool:
 def stop_others(
     run: RunId, plan: Plan, state: RunState, recovery: Recovery, failures: Failures, now: float
 ) -> list[SendToNode]:
-    """Cancel all but the functions that run in any case, if a failure has just ended the run; return what nodes must be told."""
-    if not failures.must_stop_others:
-        return []
+    """Cancel all but the functions that run in any case, as a failure has just ended the run; return what nodes must be told."""
     failures.must_stop_others = False
     others = [index for index in state.unfinished() if not runs_anyway(plan, state, index)]
     return cancel_functions(run, others, state, recovery, failures, now)

@@ -24,6 +24,7 @@ class Dispatch:
         state: RunState,
         sources: Sources,
         needs: Requirements,
+        whole: ProgramPart,
         *,
         may_fuse: bool,
     ) -> None:
@@ -39,13 +40,15 @@ class Dispatch:
         self._observe: Callable[[FunctionObserved], None] | None = None
         self._now = 0.0
         self.in_flight = 0
-        self.add(ProgramPart.whole(self._plan))
+        self.add(whole)
 
     def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now."""
         args = self._plan.args
         self._with_calls.update(
-            index for index in part.indices if any(type(spec) is CallSpec for spec in args[index])
+            index
+            for index in part.indices
+            if args[index] and any(type(spec) is CallSpec for spec in args[index])
         )
         if self._fusion is not None:
             self._fusion.add(part)

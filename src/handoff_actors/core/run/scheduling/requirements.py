@@ -69,7 +69,9 @@ class RequirementClass(Struct, eq=False):
 class Requirements:
     """The requirement classes of a plan."""
 
-    def __init__(self, plan: Plan, affinity: PythonAffinity = NO_AFFINITY) -> None:
+    def __init__(
+        self, plan: Plan, affinity: PythonAffinity = NO_AFFINITY, whole: ProgramPart | None = None
+    ) -> None:
         self.classes: list[RequirementClass] = []
         self._numbers: dict[RequirementKey, RequirementClass] = {}
         self._of_template: list[RequirementClass] = []
@@ -80,7 +82,7 @@ class Requirements:
         #: By collocated group: the sum of its members' claims, and the largest claim, which a node must offer at least.
         self.sum_of_group: list[RequirementClass] = []
         self.peak_of_group: list[RequirementClass] = []
-        self.add(plan, ProgramPart.whole(plan), plan, affinity)
+        self.add(plan, whole or ProgramPart.whole(plan), plan, affinity)
 
     def add(self, plan: Plan, part: ProgramPart, added: Plan, affinity: PythonAffinity) -> None:
         """Take functions that are in the plan by now; `added` and `affinity` are about them alone, as numbered by themselves."""

@@ -56,8 +56,7 @@ class Scheduler:
     ) -> None:
         self._run, self._parent = run, parent
         self._load = load
-        self._program = program
-        self._plan = program.plan
+        self._program, self._plan = program, program.plan
         self._state = state
         self._policy = policy
         is_custom = self._is_custom_policy = policy not in POLICIES.values()
@@ -65,7 +64,8 @@ class Scheduler:
         self._unplaced: set[Demand] = set()
         may_fuse = max_concurrency is None and not (is_custom or isinstance(policy, LoadBalanced))
         self._max_concurrency = max_concurrency
-        self.needs = Requirements(self._plan, program.affinity)
+        whole = ProgramPart.whole(self._plan)
+        self.needs = Requirements(self._plan, program.affinity, whole)
         self.locality = DataLocality(program, state, self.needs.warm, load.warm)
         #: `reserved` are the nodes chosen for functions whose inputs are made for one node.
         self.sources = Sources(state)
@@ -73,7 +73,7 @@ class Scheduler:
         self.nodes = self.sources.nodes
         #: None as long as there are no more than MAX_SCANNED_NODES.
         self._indexes: NodeIndexes | None = None
-        self._dispatch = Dispatch(program, state, self.sources, self.needs, may_fuse=may_fuse)
+        self._dispatch = Dispatch(program, state, self.sources, self.needs, whole, may_fuse=may_fuse)
         #: Functions for which the policy, when last asked, chose none of the nodes with room.
         self.declined_by_policy: set[Index] = set()
         #: The node for which each serialize hook was last sent to work.
