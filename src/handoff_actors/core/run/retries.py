@@ -7,7 +7,7 @@ is a lost node; but what makes one node crash may do so to the next, with anothe
 counted for the run as a whole, too, and the bound is low: no run walks through a cluster and ends node after node.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 
 from handoff_actors.core.run.numbering import discard_all
@@ -41,10 +41,10 @@ class Retries:
         self._retry_on = retry_on
         self._max_retries = max_retries
         self._backoff = backoff
-        self._failures: Counter[Index] = Counter()
-        self._deaths: Counter[Index] = Counter()
-        self._losses: Counter[Index] = Counter()
-        self._unreached: Counter[Index] = Counter()
+        self._failures: defaultdict[Index, int] = defaultdict(int)
+        self._deaths: defaultdict[Index, int] = defaultdict(int)
+        self._losses: defaultdict[Index, int] = defaultdict(int)
+        self._unreached: defaultdict[Index, int] = defaultdict(int)
         self._node_crashes = 0
 
     def may_retry(self, failed: Failed) -> bool:

@@ -5,7 +5,7 @@ A value is inline (its bytes are here), or stored on the nodes that hold it. See
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, field
@@ -81,7 +81,7 @@ class RunState:
         #: Functions that the run has been given so far, and those of them that have yet to end.
         self.added = self.remaining = 0
         #: Functions that were forgotten after they had been done, had failed, or had been skipped since others failed.
-        self.forgotten: Counter[int] = Counter()
+        self.forgotten: defaultdict[int, int] = defaultdict(int)
         #: Inputs that are not done.
         self.missing: list[int] = []
         self.attempt = array("l")

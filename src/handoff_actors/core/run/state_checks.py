@@ -11,7 +11,7 @@ def check_state(state: RunState, plan: Plan) -> None:
     assert state.remaining == sum(phase < DONE for phase in state.phase)
     failed = [index for index, phase in enumerate(state.phase) if phase == FAILED]
     assert failed == sorted([*state.failures, *state.failed_behind])
-    assert state.added == sum(phase != FREE for phase in state.phase) + state.forgotten.total()
+    assert state.added == sum(phase != FREE for phase in state.phase) + sum(state.forgotten.values())
     for index, phase in enumerate(state.phase):
         missing = sum(state.awaits(index, producer) for producer in plan.producers[index])
         if phase in {WAITING, READY}:

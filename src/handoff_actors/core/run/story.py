@@ -6,7 +6,7 @@ departure refers to its cause by number: the loss of a node causes the loss of a
 A cause that is no longer kept is left out of the story.
 """
 
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -121,7 +121,7 @@ class StoryLog:
         self._kept: deque[Departure] = deque(maxlen=MOST_DEPARTURES)
         self._count = 0
         #: Departures of functions by kind, dropped ones included.
-        self.counts: Counter[Departed] = Counter()
+        self.counts: defaultdict[Departed, int] = defaultdict(int)
         #: On the clock of the run's state.
         self.began_at = 0.0
 
