@@ -105,6 +105,8 @@ class KeptValues:
     @property
     def wake_at(self) -> float | None:
         """The time at which the next value is dropped."""
+        if not self._kept:
+            return None
         times = (kept.expires_at for kept in self._kept.values())
         return min((time for time in times if time is not None), default=None)
 

@@ -78,6 +78,8 @@ class WarmObjects:
 
     def devices(self, state: WorkerState, lane: JobLane, claim: Claim | None) -> tuple[int, ...] | None:
         """The GPUs of a job of a lane under this claim, and of the objects that it needs; None: it has no claim on any."""
+        if not lane.warm:
+            return None if claim is None or GPU not in claim.amounts else tuple(sorted(set(claim.devices)))
         copies = [state.warm[need.key].claim for need in lane.warm if need.key in state.warm]
         claims = [held for held in (claim, *copies) if held is not None and GPU in held.amounts]
         return tuple(sorted({device for held in claims for device in held.devices})) if claims else None
@@ -116,6 +118,9 @@ class WarmObjects:
     @property
     def wake_at(self) -> float | None:
         """The time at which the next worker is to end."""
+        if not self._workers:
+            # Most nodes have no such objects, and are asked this after each event.
+            return None
         times = (_due_at(state) for state in self._workers.values())
         return min((time for time in times if time is not None), default=None)
 
