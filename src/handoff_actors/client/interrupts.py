@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,7 +18,14 @@ PATIENCE_S: Final = 10.0
 @contextmanager
 def after_interrupt() -> Iterator[None]:
     """Within the block, which cleans up after an interrupt, further ones do nothing. Whoever was interrupted raises it again."""
-    with suppress(KeyboardInterrupt), FirstInterrupt():
+    stack = ExitStack()
+    is_ready = False
+    while not is_ready:
+        # The next one may come before there is something that takes it.
+        with suppress(KeyboardInterrupt):
+            stack.enter_context(FirstInterrupt())
+            is_ready = True
+    with suppress(KeyboardInterrupt), stack:
         yield
 
 
