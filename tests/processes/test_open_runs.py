@@ -15,6 +15,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import Session
+from handoff_actors.actors.app.runner import RunnerActor
 
 
 def add(*numbers: int) -> int:
@@ -144,6 +145,21 @@ async def test_large_results_stay_where_they_are_until_they_are_asked_for(sessio
         kept = run.call(large, 4)
 
     assert await kept == large(4)
+
+
+async def test_value_that_cannot_be_fetched_after_the_end_ends_the_wait(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with session.open_run() as run:
+        data = run.call(large, 3)
+
+    async def fetch(_self: RunnerActor, _index: int) -> bytes:
+        raise OSError("no room to map it")
+
+    monkeypatch.setattr(RunnerActor, "fetch", fetch)
+    async with asyncio.timeout(10):
+        with pytest.raises(handoff.HandoffError, match="no room to map it"):
+            await data
 
 
 async def test_a_whole_graph_is_added_and_added_again(session: Session) -> None:

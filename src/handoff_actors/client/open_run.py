@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 from handoff_actors.actors.app.runner import RunnerActor, as_ours
 from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.open_run_facts import OpenRunFacts
-from handoff_actors.client.open_run_values import Handles, OpenRunValue, fetched_after_the_end, keep_result
+from handoff_actors.client.open_run_values import Handles, OpenRunValue, fetch_after_the_end, keep_result
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.taken_results import TakenResults
 from handoff_actors.client.tracebacks import inside_hidden
@@ -85,7 +85,7 @@ class OpenRun(OpenRunFacts):
         self._cancelled: list[FunctionId] = []
         self._graph_count = 0
         self._error: HandoffError | None = None
-        self._fetches: set[asyncio.Task[HandoffError | None]] = set()
+        self._fetches: set[asyncio.Task[None]] = set()
         #: Its values stay as long as this object does.
         self._ended: Run | None = None
         self._is_closing = False
@@ -314,15 +314,16 @@ class OpenRun(OpenRunFacts):
             if self._going.runner.is_going_on:
                 self._going.runner.feed(WantResults([handle.id]))
             else:
-                fetching = fetched_after_the_end(handle, self._going.runner)
+                fetching = fetch_after_the_end(handle, self._going.runner)
                 task = self.loop.create_task(fetching, name="value of an open run")
                 self._fetches.add(task)
                 task.add_done_callback(partial(self._fetched, handle))
 
-    def _fetched(self, handle: RunHandle[Any], fetch: "asyncio.Task[HandoffError | None]") -> None:
+    def _fetched(self, handle: RunHandle[Any], fetch: "asyncio.Task[None]") -> None:
         self._fetches.discard(fetch)
-        if not fetch.cancelled() and (error := fetch.result()) is not None:
-            handle.end(error)
+        if not fetch.cancelled() and (error := fetch.exception()) is not None:
+            # Whatever it is: without it those who wait would wait for ever.
+            handle.end(as_ours(error))
         self.value_arrived(handle.id)
 
     def let_go(self, function_id: FunctionId) -> None:

@@ -7,7 +7,7 @@ from handoff_actors.actors.app.foreign_arguments import ForeignArgument, FoundVa
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.actors.app.runner_source import found_value
 from handoff_actors.client.run_handle import RunHandle
-from handoff_actors.errors import HandoffError, NodeLost
+from handoff_actors.errors import NodeLost
 from handoff_actors.graph.argument import Handle
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import check_kept_name, repr_of
@@ -32,16 +32,15 @@ class OpenRunValue(ForeignArgument):
         return found_value(self._runner, self._handle.id, f"an open run, of {repr_of(self._handle)},", self)
 
 
-async def fetched_after_the_end(handle: RunHandle[Any], runner: RunnerActor) -> HandoffError | None:
-    """Fetch the value of a function whose run has ended. Returns the error if nobody has it any more."""
+async def fetch_after_the_end(handle: RunHandle[Any], runner: RunnerActor) -> None:
+    """Fetch the value of a function whose run has ended. Raises NodeLost if nobody has it any more."""
     index = None
     try:
         index = runner.plan.index(handle.id)
         await runner.fetch(index)
     except LookupError as error:
         node = "" if index is None else runner.view.node[index] or ""
-        return NodeLost(node, f"the result of function {repr_of(handle.id)} is gone: {error}")
-    return None
+        raise NodeLost(node, f"the result of function {repr_of(handle.id)} is gone: {error}") from error
 
 
 async def keep_result(handle: RunHandle[Any], runner: RunnerActor, name: str, ttl: float | str) -> None:
