@@ -2,17 +2,16 @@
 
 import asyncio
 import gc
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 import handoff_actors as handoff
-from tests.daemons import Daemon, Daemons
+from tests.daemons import Daemon
 from tests.processes import functions
 from tests.processes.app import App
+from tests.processes.pair import pair
 
 pytestmark = pytest.mark.processes
 
@@ -22,16 +21,8 @@ LARGE = 3_000_000
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[Daemon]]:
     """Each test leaves it as it has found it."""
-    daemons = Daemons()
-    members = [start(daemons, "n1")]
-    members += [start(daemons, "n2", "--join", members[0].address)]
-    yield members
-    daemons.close()
-
-
-def start(daemons: Daemons, name: str, *options: str) -> Daemon:
-    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_CHECK": "1"}
-    return daemons.start("--name", name, "--cpu", "1", "--memory", "1000", *options, variables=variables)
+    with pair() as members:
+        yield members
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Values of an earlier run as arguments of a later one: by reference, on nodes that are daemons."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import handoff_actors as handoff
 from tests.daemons import Daemon, Daemons
 from tests.processes import functions
 from tests.processes.app import App
+from tests.processes.pair import pair, start
 
 pytestmark = pytest.mark.processes
 
@@ -23,16 +22,8 @@ LARGE = 3_000_000
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[Daemon]]:
     """Each test leaves it as it has found it."""
-    daemons = Daemons()
-    members = [start(daemons, "n1")]
-    members += [start(daemons, "n2", "--join", members[0].address)]
-    yield members
-    daemons.close()
-
-
-def start(daemons: Daemons, name: str, *options: str) -> Daemon:
-    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_CHECK": "1"}
-    return daemons.start("--name", name, "--cpu", "1", "--memory", "1000", *options, variables=variables)
+    with pair() as members:
+        yield members
 
 
 @pytest.fixture
