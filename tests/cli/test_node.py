@@ -202,7 +202,7 @@ def test_its_bus_has_the_port_after_its_own_unless_that_is_taken(daemons: Daemon
 
     assert (usual.address, usual.bus) == (f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}")
     assert pushed_away.bus not in (usual.address, usual.bus)
-    assert "the port for the bus is in use by another process" in pushed_away.log()
+    pushed_away.wait_for_log("the port for the bus is in use by another process")
 
 
 def test_its_bus_has_the_port_that_is_asked_for_or_it_does_not_start(daemons: Daemons) -> None:

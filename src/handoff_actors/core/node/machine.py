@@ -286,13 +286,11 @@ class NodeMachine:
 
     def _note(
         self,
-        event: WorkerUp | NestedWaitBegan | NestedWaitEnded | PeerConnected | MembersCounted | Leave,
+        event: NestedWaitBegan | NestedWaitEnded | PeerConnected | MembersCounted | Leave,
         now: float,
     ) -> None:
         """Take note of an event that has no effects by itself."""
         match event:
-            case WorkerUp(worker, pid):
-                self._scheduler.worker_up(worker, pid, now)
             case NestedWaitBegan() | NestedWaitEnded():
                 self._scheduler.lending.handle(event)
             case PeerConnected(peer, has_lease, name):
