@@ -461,7 +461,7 @@ class OpenRun(OpenRunFacts):
         growth = self._going.runner.growth
         encoded = await self._going.encode(plan, growth.next_index)
         # Hooks come after the functions, and nobody has handles of them.
-        growth.add(encoded, range(len(plan.index_of)))
+        growth.add(encoded, range(len(plan.index_of)), self._take_released())
 
     def _feed_rest(self, runner: RunnerActor) -> None:
         if self._cancelled:
@@ -471,9 +471,14 @@ class OpenRun(OpenRunFacts):
             self._cancelled = [
                 each for each in self._cancelled if each in self._unfinished and each not in known
             ]
-        if self._released:
-            count = len(self._released)
-            released = [self._released.popleft() for _ in range(count)]
-            kept = [function_id for function_id in released if function_id in self._taken]
-            self._released.extend(kept)
-            runner.feed(LetGo([function_id for function_id in released if function_id not in kept]))
+        if released := self._take_released():
+            runner.feed(LetGo(released))
+
+    def _take_released(self) -> list[FunctionId]:
+        """Take off the functions without handles, but for those that a call takes which has yet to be brought to the run."""
+        released = [self._released.popleft() for _ in range(len(self._released))]
+        kept = [function_id for function_id in released if function_id in self._taken]
+        if not kept:
+            return released
+        self._released.extend(kept)
+        return [function_id for function_id in released if function_id not in kept]

@@ -165,6 +165,17 @@ def test_what_nobody_holds_and_nothing_takes_is_forgotten_and_its_index_is_used_
     assert run.state.phase[0] == DONE
 
 
+def test_what_is_let_go_of_with_the_next_call_is_forgotten_unless_that_takes_it() -> None:
+    run = open_run()
+    grow(run, call("x"), call("y"))
+    then(run, completed("a", done(0), done(1)))
+
+    effects = grow(run, call("z", "x"), outer=["x"], let_go=["x", "y"])
+
+    assert forgotten(effects) == [1]
+    assert job_in(next(each for each in effects if isinstance(each, SendToNode))).index == 2
+
+
 def test_a_function_that_is_let_go_before_it_ends_is_forgotten_when_it_does() -> None:
     run = open_run()
     grow(run, call("x"))

@@ -51,13 +51,13 @@ class RunGrowth:
         #: By value: gives up the fetch of it.
         self._fetches = fetches
 
-    def add(self, encoded: Encoded, held: Collection[Index]) -> None:
-        """Add functions; `held` are those that the app has handles of, as numbered in their own plan."""
+    def add(self, encoded: Encoded, held: Collection[Index], let_go: Collection[FunctionId] = ()) -> None:
+        """Add functions; `held` are those that the app has handles of, as numbered in their own plan, and of `let_go` no more."""
         self.next_index = encoded.next_index
         self._values |= encoded.large
         self._packages.add(encoded.directories, encoded.definitions)
         app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
-        self.feed(Grow(encoded.program, held, app_values, encoded.refused))
+        self.feed(Grow(encoded.program, held, app_values, encoded.refused, let_go=let_go))
 
     def ended(self, indices: Sequence[Index]) -> None:
         """Tell that functions have ended."""

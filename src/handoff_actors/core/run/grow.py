@@ -9,7 +9,7 @@ from msgspec import Struct
 from handoff_actors.core.run.events import PlainRunEvent
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import HandoffError
-from handoff_actors.ids import Index
+from handoff_actors.ids import FunctionId, Index
 
 NOTHING_REFUSED: Final[Mapping[Index, HandoffError]] = MappingProxyType({})
 
@@ -27,6 +27,8 @@ class Grow(Struct, frozen=True):
     refused: Mapping[Index, HandoffError] = NOTHING_REFUSED
     #: How many functions deep they were added within functions.
     depth: int = 0
+    #: Earlier functions that the app has no handles of any more: one event fewer where calls follow one another.
+    let_go: Collection[FunctionId] = ()
 
 
 RunMachineEvent = PlainRunEvent | Grow

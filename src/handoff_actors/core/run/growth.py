@@ -119,6 +119,7 @@ class Growth:
         if grow.refused:
             errors = [(indices[place], error) for place, error in grow.refused.items()]
             self._failures.refused(errors, now)
+        self.let_go(grow.let_go)
 
     def want(self, ids: Iterable[FunctionId], now: float) -> None:
         """Bring values into the app, as soon as they are there."""
