@@ -241,6 +241,11 @@ class GrowingRun(SimulatedRun):
                 return self._cluster.has_faults
             case FunctionFailed(function_id=function_id) if function_id not in self._plan.index_of:
                 return any(self._failures[function_id, kind] for kind in COSTS_A_RETRY)
+            case FunctionFailed(function_id=function_id):
+                # Once it has returned a graph, the retries are those of the function whose result stands for its own.
+                plan = self.machine.view.plan
+                most = plan.max_retries.get(plan.index_of[function_id], self.options.max_retries)
+                return sum(self._failures[function_id, kind] for kind in COSTS_A_RETRY) > most
             case AllocationError(function_id=function_id) if function_id not in self._plan.index_of:
                 return self._cluster.has_faults
             case AllocationError(need=need):
