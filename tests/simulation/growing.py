@@ -27,7 +27,14 @@ from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.options import RunOptions
 from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.errors import AllocationError, FunctionCancelled, FunctionFailed, HandoffError, ValueLost
+from handoff_actors.errors import (
+    AllocationError,
+    FunctionCancelled,
+    FunctionFailed,
+    HandoffError,
+    ValueLost,
+    WorkerDied,
+)
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.graph.function import producer_ids
 from handoff_actors.graph.growing_dag import outer_ids
@@ -241,7 +248,7 @@ class GrowingRun(SimulatedRun):
                 return self._cluster.has_faults
             case FunctionFailed(function_id=function_id) if function_id not in self._plan.index_of:
                 return any(self._failures[function_id, kind] for kind in COSTS_A_RETRY)
-            case FunctionFailed(function_id=function_id):
+            case FunctionFailed(function_id=function_id) if not isinstance(error, WorkerDied):
                 # Once it has returned a graph, the retries are those of the function whose result stands for its own.
                 plan = self.machine.view.plan
                 most = plan.max_retries.get(plan.index_of[function_id], self.options.max_retries)
