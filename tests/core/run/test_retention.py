@@ -2,6 +2,7 @@
 
 import pytest
 
+from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run import growth
 from handoff_actors.core.run.events import (
     CancelFunctions,
@@ -38,6 +39,16 @@ def test_function_is_forgotten_once_the_copy_of_its_value_has_arrived() -> None:
 
     assert forgotten(then(run, LetGo(["x"]))) == []
     assert forgotten(then(run, MessageFromNode("b", Copied(RUN, [0], [])))) == [0]
+
+
+def test_value_that_nobody_needs_and_that_is_lost_while_it_is_copied_is_not_made_again() -> None:
+    run = run_with_a_copy_under_way()
+    then(run, WantResults(["x"]))
+    then(run, LetGo(["x"]))
+
+    effects = then(run, NodeDown("a", "gone"))
+
+    assert (forgotten(effects), assigned(effects)) == ([0], [])
 
 
 def test_node_that_had_no_room_for_a_value_is_asked_to_take_another_with_the_same_index() -> None:

@@ -182,6 +182,9 @@ class Growth:
             due = [index for index in due if not self._drain.is_copying(index)]
         if is_watched:
             self._postponed += unneeded
+        if self._postponed:
+            # Or else one whose value is lost meanwhile would be made again for the app.
+            self._result_fetch.forget(self._postponed)
         return [*ended, *self._forget(due, values)] if due or values else ended
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
