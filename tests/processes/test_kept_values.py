@@ -197,3 +197,34 @@ async def test_a_value_that_was_put_ends_with_its_session(cluster: list[Daemon])
 async def test_what_cannot_be_pickled_cannot_be_put(session: handoff.Session) -> None:
     with pytest.raises(handoff.SerializationError):
         await session.put(asyncio.get_running_loop())
+
+
+async def test_a_node_that_leaves_hands_what_it_keeps_under_names_to_another() -> None:
+    with pair() as (stays, leaves):
+        async with handoff.Session(seeds=[stays.address]) as session, asyncio.timeout(30):
+            run = await array_on(session, leaves.name)
+            await run.keep("made", "moved", ttl="1h")
+            await run.release()
+
+            await asyncio.to_thread(leaves.terminate)
+
+            kept = await session.kept("moved")
+            assert kept.node == stays.name
+            assert await total_of(session, kept) == LARGE
+        assert "kept values handed over" in leaves.log()
+        assert leaves.leftovers() == []
+
+
+async def test_the_last_node_says_what_is_lost_with_it() -> None:
+    with pair() as (first, last):
+        async with handoff.Session(seeds=[last.address]) as session, asyncio.timeout(30):
+            run = await array_on(session, last.name)
+            await run.keep("made", "lost", ttl="1h")
+            await run.release()
+        first.kill()
+        last.wait_for_log("member down")
+
+        await asyncio.to_thread(last.terminate)
+
+        assert "no other node keeps the values that this one has kept" in last.log()
+        assert "lost" in last.log()

@@ -12,6 +12,7 @@ from handoff_actors.actors.app.foreign_arguments import FoundValue
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.client.run import StoredValue
+from handoff_actors.core.cluster.value_placement import by_room
 from handoff_actors.errors import ValueLost
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import ToNode
@@ -131,8 +132,8 @@ class KeptClient:
         self._offered[run] = encoded
         ref = Ref(_INDEX, len(encoded), [""], 0, ValueOf(run, _INDEX))
         try:
-            for node in _by_room(self._host.adverts()):
-                entries = await self._keep([node], name, run, ref, ttl_s)
+            for advert in by_room(self._host.adverts()):
+                entries = await self._keep([advert.name], name, run, ref, ttl_s)
                 if entries:
                     return entries
         finally:
@@ -222,12 +223,6 @@ class KeptValueOwner:
         if isinstance(fetched, FetchFailure):
             raise ValueLost(self._name, fetched.reason, self._subject)
         return fetched
-
-
-def _by_room(adverts: Iterable[Advert]) -> list[str]:
-    """The nodes that may take a value, those with the most memory to spare first."""
-    able = [advert for advert in adverts if not advert.leaving and not advert.out_of_use]
-    return [advert.name for advert in sorted(able, key=lambda advert: -advert.spare.get("memory", 0.0))]
 
 
 def _drop_soon(loop: asyncio.AbstractEventLoop, host: KeptHost, nodes: Sequence[str], run: RunId) -> None:

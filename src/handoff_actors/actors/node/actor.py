@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import assert_never
 
-from handoff_actors.actors.driver import Driver
+from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.actors.handshake import NameInUse
 from handoff_actors.actors.node.adverts import NOTHING_STARTABLE, StartableNodes, make_advert
 from handoff_actors.actors.node.cluster_view import ClusterView
@@ -72,6 +72,7 @@ from handoff_actors.ids import Attempt, Incarnation, Index, NodeName, PeerId, Re
 from handoff_actors.store.files import ValueStore
 from handoff_actors.transport.endpoint import Network, Service
 from handoff_actors.wire.messages.directions import FromNode, OnBus, ToNode
+from handoff_actors.wire.messages.kept import KeptEntry
 from handoff_actors.wire.messages.members import (
     Advert,
     Backlog,
@@ -258,6 +259,10 @@ class NodeActor:
     def spilled_nbytes(self) -> int:
         """Bytes of all values that have been moved to disk so far."""
         return self._machine.spilled_nbytes
+
+    def kept_values(self) -> list[KeptEntry]:
+        """List the values that it has under names."""
+        return self._machine.kept_values(clock())
 
     def member_counts(self) -> tuple[int, int]:
         """The number of other members, and of those that have been silent for a while."""

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
 
 import uvloop
@@ -18,7 +18,9 @@ from handoff_actors.actors.node.host.containers import DRAIN_S
 from handoff_actors.actors.node.host.service_manager import ServiceManager
 from handoff_actors.actors.node.host.slurm import is_slurm_task
 from handoff_actors.actors.node.hosting import host_node
+from handoff_actors.actors.node.kept_handover import hand_over_kept_values
 from handoff_actors.actors.node.limits import MemoryOptions
+from handoff_actors.core.cluster.value_placement import by_room
 from handoff_actors.core.node.lifetime import Lifetime
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Resources
@@ -132,12 +134,20 @@ async def _drain(member: Member, node: NodeActor, within_s: float, signals: "_Si
     async with asyncio.TaskGroup() as tasks:
         # Apps that start now should find other members.
         withdrawing = tasks.create_task(member.withdraw(), name="withdraw")
-        leaving = tasks.create_task(node.leave(within_s), name="leave")
+        leaving = tasks.create_task(_leave(member, node, within_s), name="leave")
         hurry = tasks.create_task(signals.next(), name="second signal")
         await asyncio.wait((leaving, hurry), return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
         hurry.cancel()
         withdrawing.cancel()
+
+
+async def _leave(member: Member, node: NodeActor, within_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
+            handing_over = hand_over_kept_values(node, member.network(), by_room(member.members()))
+            tasks.create_task(handing_over, name="kept values")
+            await node.leave(within_s)
 
 
 async def _started(member: Member, options: DaemonOptions, signals: "_Signals") -> NodeActor | None:

@@ -1,7 +1,7 @@
 """Values that a node keeps beyond their run: under a name for a time, or without one for as long as a peer wants them.
 
-Each has a run number of its own, so that it is stored, linked and fetched as any other value is. It is lost with the node:
-nobody makes it again, and it is not moved when the node leaves.
+Each has a run number of its own, so that it is stored, linked and fetched as any other value is. Nobody makes it again: it is
+lost with the node, unless that leaves in good order. Then others are asked to keep those with names.
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ class KeptValues:
             case Keep():
                 return self._keep(peer, message, now)
             case FindKept(request, name):
-                found = [run for run in self._named(name) if self._is_here(run)]
+                found = self._here_as(name)
                 others = (
                     []
                     if found or not name
@@ -65,6 +65,10 @@ class KeptValues:
                 return [*self._drop(runs), Reply(peer, KeptAnswer(request, entries))]
             case _:
                 assert_never(message)
+
+    def named(self, now: float) -> list[KeptEntry]:
+        """List the values that are here under names."""
+        return self._entries(self._here_as(""), now)
 
     def has(self, run: RunId) -> bool:
         """True for the run number of a value that is kept, or is to be."""
@@ -145,6 +149,9 @@ class KeptValues:
     def _is_here(self, run: RunId) -> bool:
         # Somebody may have removed it from the store.
         return self._inputs.size(run, INDEX) is not None
+
+    def _here_as(self, name: str) -> list[RunId]:
+        return [run for run in self._named(name) if self._is_here(run)]
 
     def _named(self, name: str) -> list[RunId]:
         return [

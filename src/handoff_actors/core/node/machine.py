@@ -66,7 +66,7 @@ from handoff_actors.core.resources import ResourceLedger
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Index, PeerId, Resources, RunId
 from handoff_actors.wire.messages.jobs import Job, Ref, Ticket
-from handoff_actors.wire.messages.kept import DropKept, FindKept, Keep
+from handoff_actors.wire.messages.kept import DropKept, FindKept, Keep, KeptEntry
 from handoff_actors.wire.messages.members import Backlog, Beat, Goodbye, ListRuns, Redeclare, Redeclared
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import (
@@ -244,6 +244,10 @@ class NodeMachine:
     def size_of(self, run: RunId, index: Index) -> int | None:
         """The size in bytes of a stored value; None where it is not here."""
         return self._inputs.size(run, index)
+
+    def kept_values(self, now: float) -> list[KeptEntry]:
+        """List the values that are here under names."""
+        return self._kept.named(now)
 
     def has_version(self, run: RunId, index: Index, version: int) -> bool:
         """True if a stored value is the one that this attempt made; version 0 stands for any attempt."""
