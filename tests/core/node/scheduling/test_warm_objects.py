@@ -436,6 +436,22 @@ def test_an_async_worker_with_other_coroutines_retires_for_an_unused_object() ->
     assert killed(end(node, 3, worker=worker, now=3.0 + IDLE_S)) == [worker]
 
 
+def test_the_async_worker_that_makes_room_for_an_object_is_replaced_at_once() -> None:
+    node, worker = node_with_coroutines(
+        {"cpu": 1.0, "memory": 1000.0}, coroutine(0), maker({"memory": 600.0})
+    )
+    end(node, 1, worker=worker, now=2.0)
+    end(node, 2, worker=worker, now=2.0)
+
+    effects = take(
+        node, [coroutine(2), maker({"memory": 600.0}, number=3, key=OTHER_KEY)], user(3, 3, number=2)
+    )
+
+    assert killed(effects) == [worker]
+    assert [effect.is_async for effect in effects if isinstance(effect, SpawnWorker)] == [True]
+    assert node.wake(2.0) == []
+
+
 # --- What other runs are told -------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,16 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from handoff_actors.core.node.events import CancelCoroutine, NodeEffect, RecallWorker, RunJobs, WorkersSampled
+from handoff_actors.core.node.events import (
+    CancelCoroutine,
+    KillWorker,
+    NodeEffect,
+    RecallWorker,
+    RunJobs,
+    WorkersSampled,
+)
 from handoff_actors.core.node.scheduling.blocked_lanes import BlockedLanes
 from handoff_actors.core.node.scheduling.cancelled_jobs import (
     cancelled_groups,
@@ -245,7 +253,15 @@ class WorkerScheduler:
         if self.queue.is_of_one_lane and not self.roster.starting:
             effects += self._refill(starved, now, is_ahead=True)
         # Some may have been killed, to make room.
-        return effects + self.roster.keep_size(now)
+        return [*effects, *self.roster.keep_size(now), *self._replace_async(effects)]
+
+    def _replace_async(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
+        """Start an async worker in the place of one that was just killed, if any coroutine waits that came before."""
+        was_any_killed = any(isinstance(effect, KillWorker) for effect in effects)
+        if not was_any_killed or not self.roster.may_spawn or self.roster.async_worker() is not None:
+            return []
+        lanes = chain.from_iterable(map(self.queue.lanes, self.queue.turns()))
+        return [self.roster.spawn(is_async=True)] if any(lane.is_async for lane in lanes) else []
 
     def wake(self, now: float) -> list[NodeEffect]:
         """Act on time limits, silent workers and idle workers."""
