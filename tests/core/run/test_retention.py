@@ -16,10 +16,10 @@ from handoff_actors.core.run.phases import READY
 from handoff_actors.core.run.scheduling import feasibility
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.graph.argument import Collocated
-from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.jobs import Ref, ValueKey
 from handoff_actors.wire.messages.runs import Copied, Copy
-from tests.core.builders import RUN, assigned, completed, done, node_up
-from tests.core.run.test_growth import call, forgotten, grow, open_run, then
+from tests.core.builders import RUN, assigned, completed, done, failed, node_up
+from tests.core.run.test_growth import call, drops, forgotten, grow, open_run, then
 
 STORED = 10**6
 
@@ -51,6 +51,21 @@ def test_node_that_had_no_room_for_a_value_is_asked_to_take_another_with_the_sam
     effects = then(run, node_up("c", workers=4, leaving=True))
 
     assert SendToNode("b", Copy(RUN, [Ref(0, STORED, ["address of c"], 2)])) in effects
+
+
+def test_value_that_has_come_inline_when_made_again_is_dropped_where_the_stored_one_may_be_still() -> None:
+    run = open_run("a", "b")
+    grow(run, call("x", node="a"))
+    then(run, completed("a", done(0, value=STORED)))
+    grow(run, call("y", "x", node="b"), outer=["x"], held=[])
+    assert assigned(then(run, failed("b", 1, "input", lost=0))) == [("a", [0])]
+    then(run, completed("a", done(0, attempt=2, value=b"small this time")))
+    then(run, completed("b", done(1, attempt=2)))
+
+    effects = then(run, LetGo(["x"]))
+
+    assert forgotten(effects) == [0]
+    assert drops(effects) == {"a": [ValueKey(0, 2)], "b": [ValueKey(0, 2)]}
 
 
 def test_function_that_is_let_go_twice_is_forgotten_once() -> None:
