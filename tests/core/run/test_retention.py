@@ -54,6 +54,15 @@ def test_node_that_had_no_room_for_a_value_is_asked_to_take_another_with_the_sam
     assert SendToNode("b", Copy(RUN, [Ref(0, STORED, ["address of c"], 2)])) in effects
 
 
+def test_function_that_two_others_take_stays_until_both_have_ended() -> None:
+    run = open_run()
+    grow(run, call("x"), call("y", "x"), call("z", "x"), held=[])
+    then(run, completed("a", done(0)))
+
+    assert forgotten(then(run, completed("a", done(1)))) == [1]
+    assert sorted(forgotten(then(run, completed("a", done(2))))) == [0, 2]
+
+
 def test_value_that_has_come_inline_when_made_again_is_dropped_where_the_stored_one_may_be_still() -> None:
     run = open_run("a", "b")
     grow(run, call("x", node="a"))
