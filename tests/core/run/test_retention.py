@@ -8,19 +8,20 @@ from handoff_actors.core.run.events import (
     CancelFunctions,
     LetGo,
     MessageFromNode,
+    RelayBegun,
     ResultFetched,
     SendToNode,
     WantResults,
 )
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.phases import READY
+from handoff_actors.core.run.phases import READY, SENT
 from handoff_actors.core.run.scheduling import feasibility
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.graph.argument import Collocated
-from handoff_actors.wire.messages.jobs import Ref
-from handoff_actors.wire.messages.runs import Copied, Copy
-from tests.core.builders import RUN, assigned, completed, done, node_up
-from tests.core.run.test_growth import call, forgotten, grow, open_run, then
+from handoff_actors.wire.messages.jobs import Ref, ValueKey
+from handoff_actors.wire.messages.runs import Completed, Copied, Copy, Failed, Fetched
+from tests.core.builders import RUN, assigned, completed, done, failed, job_in, node_up
+from tests.core.run.test_growth import call, drops, forgotten, grow, open_run, then
 
 STORED = 10**6
 
@@ -62,6 +63,59 @@ def test_node_that_had_no_room_for_a_value_is_asked_to_take_another_with_the_sam
     effects = then(run, node_up("c", workers=4, leaving=True))
 
     assert SendToNode("b", Copy(RUN, [Ref(0, STORED, ["address of c"], 2)])) in effects
+
+
+def test_function_that_two_others_take_stays_until_both_have_ended() -> None:
+    run = open_run()
+    grow(run, call("x"), call("y", "x"), call("z", "x"), held=[])
+    then(run, completed("a", done(0)))
+
+    assert forgotten(then(run, completed("a", done(1)))) == [1]
+    assert sorted(forgotten(then(run, completed("a", done(2))))) == [0, 2]
+
+
+def test_value_that_has_come_inline_when_made_again_is_dropped_where_the_stored_one_may_be_still() -> None:
+    run = open_run("a", "b")
+    grow(run, call("x", node="a"))
+    then(run, completed("a", done(0, value=STORED)))
+    grow(run, call("y", "x", node="b"), outer=["x"], held=[])
+    assert assigned(then(run, failed("b", 1, "input", lost=0))) == [("a", [0])]
+    then(run, completed("a", done(0, attempt=2, value=b"small this time")))
+    then(run, completed("b", done(1, attempt=2)))
+
+    effects = then(run, LetGo(["x"]))
+
+    assert forgotten(effects) == [0]
+    assert drops(effects) == {"a": [ValueKey(0, 2)], "b": [ValueKey(0, 2)]}
+
+
+@pytest.mark.parametrize("is_relayed", [True, False])
+def test_that_a_value_could_not_be_reached_says_nothing_of_a_later_one_with_the_same_index(
+    *, is_relayed: bool
+) -> None:
+    run = open_run("a", "b")
+    grow(run, call("x", node="a"))
+    then(run, completed("a", done(0, value=STORED)))
+    grow(run, call("y", "x", node="b"), outer=["x"])
+    if is_relayed:
+        then(run, RelayBegun(0, "a", "b"))
+    unreachable = Failed(RUN, 1, 1, "unreachable", b"", "no answer", 0, None, None, 0.0)
+    then(run, MessageFromNode("b", unreachable))
+    then(run, failed("b", 1, attempt=2))
+    assert forgotten(then(run, LetGo(["x"]))) == [0]
+
+    (effect,) = grow(run, call("other", node="a"))
+    then(run, completed("a", done(0, attempt=2, value=STORED)))
+
+    assert (job_in(effect).index, run.state.cut_off) == (0, {"b": {"a"}})
+    # Its bytes would have to go through the app, which has not failed for them.
+    grow(run, call("z", "other", node="b"), outer=["other"])
+    (index,) = (index for index, phase in enumerate(run.state.phase) if phase == SENT)
+    assert dict(run.scheduler.locality.held(index)) == {"a": STORED, "b": -STORED}
+    # They have come without the app.
+    fetched = [Fetched(0, STORED, 0.1, 0.0)]
+    then(run, MessageFromNode("b", Completed(RUN, [done(index)], {}, fetched)))
+    assert run.state.cut_off == {"b": set()}
 
 
 def test_function_that_is_let_go_twice_is_forgotten_once() -> None:

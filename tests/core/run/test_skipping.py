@@ -65,6 +65,23 @@ def test_function_whose_condition_is_false_is_not_sent_and_nor_is_what_depends_o
     assert [run.view.inline[index] for index in (1, 2, 3)] == [ENCODED_SKIP] * 3
 
 
+def test_function_behind_a_skipped_one_waits_for_its_other_inputs() -> None:
+    run = going_on(
+        Function("c", [], code),
+        Function("x", [], code, when="c"),
+        Function("busy", [], code),
+        Function("y", ["x", "busy"], code),
+    )
+
+    first = run.handle(completed("a", done(0, value=FALSE)), 0.1)
+    second = run.handle(completed("a", done(2)), 0.2)
+    run.check()
+
+    assert [*skipped(first)] == [1]
+    assert [*skipped(second)] == [3]
+    assert outcomes(run) == ["done", "skipped", "done", "skipped"]
+
+
 def test_reasons_say_what_a_function_was_skipped_for() -> None:
     run = going_on(Function("c", [], code), Function("x", [], code, when="c"), Function("y", ["x"], code))
 

@@ -120,6 +120,32 @@ def test_lines_with_the_same_ends_are_beside_one_another() -> None:
     assert len(set(starts)) == 3
 
 
+def test_a_line_within_a_row_runs_below_the_boxes_that_stand_between_its_ends() -> None:
+    names = ["a", "between", "b"]
+    functions = [Function(name, [], add, node=collocated("a") if name == "b" else None) for name in names]
+
+    picture = Picture.of(DAG().add_functions(functions))
+
+    check(picture)
+    boxes = dict(zip(picture.labels(), picture.boxes, strict=True))
+    [way] = picture.ways
+    assert {way[0], way[-1]} == {((box.left + box.right) / 2, box.bottom) for box in (boxes["a"], boxes["b"])}
+    assert max(down for _, down in way) > boxes["between"].bottom
+    assert picture.tips == []
+
+
+def test_a_line_within_a_row_moves_no_box() -> None:
+    def picture(place: Any) -> Picture:
+        functions = [Function("a", [], add), Function("b", [], add, node=place)]
+        functions += [Function(f"{name}{number}", [name], add) for name in "ab" for number in range(3)]
+        return Picture.of(DAG().add_functions(functions))
+
+    without, with_line = picture(None), picture(collocated("a"))
+
+    assert len(with_line.ways) == len(without.ways) + 1
+    assert with_line.boxes == without.boxes
+
+
 def test_a_cycle_is_drawn_with_its_arrows() -> None:
     ring = DAG().add_functions(
         [Function("a", ["c"], add), Function("b", ["a"], add), Function("c", ["b"], add)]

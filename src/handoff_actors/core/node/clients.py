@@ -399,8 +399,7 @@ class Clients:
 
     def gave_back(self, peer: PeerId, count: int, now: float) -> None:
         """Note that a peer has been given back so many functions."""
-        if count:
-            self._given_back.append((now, peer, count))
+        self._given_back.append((now, peer, count))
 
     def check(self) -> None:
         """Assert that every run belongs to a peer."""

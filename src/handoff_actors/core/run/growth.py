@@ -189,7 +189,7 @@ class Growth:
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}
-        if self._state.stored:
+        if self._state.stored or self._state.left_at:
             for index in (*indices, *values):
                 self._drop_value(index, drops)
         self._state.forget(indices)

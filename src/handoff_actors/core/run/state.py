@@ -188,7 +188,7 @@ class RunState:
         for known in (*facts, self.cancelled, self.cut, self.skipped, self.added_anyway):
             discard_all(known, indices)
         self.parted.forget(indices)
-        if self._relays:
+        if self._relays or self.out_of_reach:
             gone = set(indices)
             self._relays = {relay for relay in self._relays if relay[0] not in gone}
             self.out_of_reach = {each for each in self.out_of_reach if each[0] not in gone}

@@ -3,6 +3,7 @@ from handoff_actors.core.node.events import (
     CancelCoroutine,
     DiscardValue,
     KillWorker,
+    PeerConnected,
     RecallWorker,
     SpawnWorker,
     WorkerDone,
@@ -11,7 +12,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.scheduling.worker_roster import FIRST_RESPAWN_S, IDLE_S
 from handoff_actors.core.node.scheduling.worker_scheduler import MAX_COROUTINES
-from handoff_actors.ids import PeerId, WorkerId
+from handoff_actors.ids import PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import FIRST, Ticket
 from handoff_actors.wire.messages.members import Beat
 from handoff_actors.wire.messages.runs import Close, Closed, Failed, Recall, Recalled
@@ -398,3 +399,17 @@ def test_recall_takes_what_it_names_and_leaves_the_rest() -> None:
     assert reported == [Recalled(RUN, [Ticket(2, 1)])]
     assert rest == [Recalled(RUN, [Ticket(1, 1), Ticket(3, 1)])]
     node.check()
+
+
+def test_recall_that_finds_nothing_to_give_back_leaves_the_room_to_another_peer() -> None:
+    node = started_node()
+    other, its_run = PeerId(b"other"), RunId(8)
+    node.handle(PeerConnected(other), 1.0)
+    node.handle(said(assign([job(0)])), 1.0)
+    node.handle(said(assign([job(0)], run=its_run), other), 1.0)
+
+    running = replies(node.handle(said(Recall(RUN, [Ticket(0, 1)], room=1)), 1.1))
+    waiting = replies(node.handle(said(Recall(its_run, [Ticket(0, 1)], room=1), other), 1.1))
+
+    assert running == [Recalled(RUN, [])]
+    assert waiting == [Recalled(its_run, [Ticket(0, 1)])]

@@ -13,6 +13,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling import session_load
+from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
@@ -115,6 +116,18 @@ def test_coroutines_take_no_worker_and_functions_without_cores_take_one() -> Non
     assert load.spare_share(ONE_CORE, is_async=False, is_claimed=False) == 0.0
     assert load.spare_share({"memory": 100.0}, is_async=True, is_claimed=False) == 0.8
     assert (load.room(SYNC), load.room(CPU), load.room(COROUTINE)) == (1, 2, session_load.MAX_COROUTINES - 2)
+    load.check()
+
+
+def test_coroutines_that_have_ended_leave_their_room() -> None:
+    state = node_state(node_up("a"))
+    for index in range(3):
+        state.add(Index(index), COROUTINE)
+
+    state.remove(Index(1))
+
+    load = state.load
+    assert (load.all_busy, load.coroutines) == (0, 2)
     load.check()
 
 
@@ -222,6 +235,20 @@ def test_app_whose_function_waits_behind_others_takes_the_node_that_idles() -> N
     run.handle(recalled("a"), 0.2)
     assert run.wake_at is not None
     assert run.wake(run.wake_at) == asked
+
+
+def test_run_that_has_nothing_waiting_on_an_overloaded_node_is_not_told() -> None:
+    load = SessionLoad()
+    load.take(node_up("a", ONE_CORE, workers=1))
+    sync, coroutine = (NodeState(RunId(number), load.nodes["a"]) for number in (1, 2))
+    sync.add(Index(0), SYNC)
+    sync.add(Index(1), SYNC)
+    coroutine.add(Index(0), COROUTINE)
+
+    load.take(node_up("b", ONE_CORE, workers=1))
+
+    assert load.nodes["a"].is_overloaded
+    assert told(load) == [RunId(1)]
 
 
 def test_runs_that_found_no_room_are_told_in_turns_as_long_as_there_is_room() -> None:

@@ -55,7 +55,6 @@ class NodeIndex:
                     return node
                 # That nodes become usable again is no change of their load.
                 self._changed[node.name] = node
-                del self._entries[node.name]
             heappop(self._heap)
         return None
 
