@@ -95,10 +95,11 @@ if TYPE_CHECKING:
         per_worker as per_worker,
         task as task,
     )
-    from handoff_actors.integrations.background import call_sync as call_sync, map_sync as map_sync
+    from handoff_actors.integrations.background import call_sync as call_sync
     from handoff_actors.integrations.engines.dask import on_dask as on_dask
     from handoff_actors.integrations.engines.ray import on_ray as on_ray
     from handoff_actors.integrations.executor import Executor as Executor
+    from handoff_actors.integrations.map_sync import map_sync as map_sync
     from handoff_actors.report.breakdown import Breakdown as Breakdown
     from handoff_actors.report.function_report import FunctionReport as FunctionReport
     from handoff_actors.skip import SKIP as SKIP
@@ -185,10 +186,11 @@ _MODULES = {
         "per_worker",
         "task",
     ],
-    "integrations.background": ["call_sync", "map_sync"],
+    "integrations.background": ["call_sync"],
     "integrations.engines.dask": ["on_dask"],
     "integrations.engines.ray": ["on_ray"],
     "integrations.executor": ["Executor"],
+    "integrations.map_sync": ["map_sync"],
     "report.function_report": ["FunctionReport"],
     "client.run": ["Report", "Results", "Run", "RunFailures", "StoredValue"],
     "client.session": ["Session"],

@@ -94,11 +94,13 @@ class MissingFunctionError(DagError):
     """A function takes the result of, or is collocated with, an id that the DAG does not have."""
 
     def __init__(
-        self, function_id: FunctionId, missing_id: FunctionId, role: str = "takes the result of"
+        self,
+        function_id: FunctionId,
+        missing_id: FunctionId,
+        role: str = "takes the result of",
+        where: str = "which is not in the DAG; add it or correct the id",
     ) -> None:
-        super().__init__(
-            f"function {repr_of(function_id)} {role} {repr_of(missing_id)}, which is not in the DAG; add it or correct the id"
-        )
+        super().__init__(f"function {repr_of(function_id)} {role} {repr_of(missing_id)}, {where}")
         #: The function that refers to the missing id.
         self.function_id = function_id
         #: The id that the DAG does not have.

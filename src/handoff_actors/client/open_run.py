@@ -26,18 +26,20 @@ from handoff_actors.client.taken_results import TakenResults
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.core.run.events import Cancel, CancelFunctions, EndGrowth, LetGo, WantResults
 from handoff_actors.errors import (
+    DagError,
     DuplicateFunctionError,
     FunctionCancelled,
     HandoffError,
     InvalidFunctionError,
+    MissingFunctionError,
     SerializationError,
 )
 from handoff_actors.graph.argument import Collocated
 from handoff_actors.graph.dag import DAG
-from handoff_actors.graph.function import Function
+from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
 from handoff_actors.graph.parameters import check_calls
-from handoff_actors.graph.plan import Plan
+from handoff_actors.graph.plan import Plan, check_for_run
 from handoff_actors.graph.repeated_calls import RepeatedCalls, function_of, plan_of
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
@@ -50,6 +52,7 @@ ResultT = TypeVar("ResultT")
 
 #: Functions that are added to the run at once: encoding them holds the loop for a few milliseconds.
 PART_SIZE: Final = 400
+_NOT_IN_THE_RUN: Final = "which is not in the run, or not any more: keep its handle, and pass that"
 
 
 class OpenRun(OpenRunFacts):
@@ -186,9 +189,8 @@ class OpenRun(OpenRunFacts):
             plain = self._calls.call(fn, *args, **options)
             function = self._calls.functions[plain.id]
             try:
-                check_calls((function,))
-                self._check_place(function)
-            except InvalidFunctionError:
+                self._check(function)
+            except DagError:
                 self._calls.remove(plain.id)
                 raise
             self._taken.count(function, 1)
@@ -211,8 +213,10 @@ class OpenRun(OpenRunFacts):
         """
         self._check_open()
         dag.validate()
-        self._graph_count += 1
         functions = dict(dag.functions)
+        for function in functions.values():
+            check_for_run(function)
+        self._graph_count += 1
         if any(map(self._has, functions)):
             functions = renamed(functions, self._graph_count)
         pairs = zip(dag.functions, functions.values(), strict=True)
@@ -226,6 +230,17 @@ class OpenRun(OpenRunFacts):
             raise HandoffError(f"the run is over: {self._error}") from self._error
         if self._is_closing or not self._thread:
             raise HandoffError("functions are added within the block: async with handoff.open_run() as run")
+
+    def _check(self, function: Function) -> None:
+        check_for_run(function)
+        check_calls((function,))
+        if function.type == "inline":
+            reason = "is inline, and has no result of its own: it can be an argument within a graph, see run.add(dag)"
+            raise InvalidFunctionError(function.id, reason)
+        missing = next((each for each in producer_ids(function) if not self._has(each)), None)
+        if missing is not None:
+            raise MissingFunctionError(function.id, missing, where=_NOT_IN_THE_RUN)
+        self._check_place(function)
 
     def _check_place(self, function: Function) -> None:
         if not isinstance(function.node, Collocated):
@@ -281,11 +296,20 @@ class OpenRun(OpenRunFacts):
     def cancel(self, *handles: RunHandle[Any]) -> int:
         """Cancel functions, wherever they are, and what depends on them. Return how many had yet to end.
 
-        Running ones are stopped as at their time limit. Handles are cancelled at once.
+        Running ones are stopped as at their time limit. Handles are cancelled at once; from another thread, as soon as the loop
+        of the run gets to it.
         """
+        if threading.get_ident() != self._thread:
+            unfinished = [handle for handle in handles if not handle.done()]
+            # Those who wait are woken in the loop.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self.cancel, *unfinished)
+            return len(unfinished)
         cancelled = 0
         for handle in handles:
-            if not handle.done():
+            if handle.run is not self:
+                cancelled += handle.run.cancel(handle)
+            elif not handle.done():
                 cancelled += 1
                 self._cancelled.append(handle.id)
                 handle.end(FunctionCancelled(handle.id))
@@ -452,14 +476,46 @@ class OpenRun(OpenRunFacts):
         return most if self._max_pending is None else max(0, min(most, self._max_pending - self._pending))
 
     async def _add(self, functions: dict[FunctionId, Function]) -> None:
+        if not self._are_known(outer_ids(functions)):
+            functions = self._without_lost(functions)
         self._pending += sum(function.type == "regular" for function in functions.values())
         await self._add_plan(Plan.of(functions, self.dag_id, outer_ids(functions)))
         for function in functions.values():
             self._taken.count(function, -1)
 
+    def _are_known(self, outer: Iterable[FunctionId]) -> bool:
+        return all(map(self._going.runner.plan.index_of.__contains__, outer))
+
+    def _without_lost(self, functions: Mapping[FunctionId, Function]) -> dict[FunctionId, Function]:
+        """End the functions that take what has been forgotten since they were called, as they had an id and no handle."""
+        left: dict[FunctionId, Function] = {}
+        known = self._going.runner.plan.index_of
+        for function in functions.values():
+            missing = next(
+                (each for each in producer_ids(function) if each not in left and each not in known), None
+            )
+            if missing is None:
+                left[function.id] = function
+                continue
+            self._taken.count(function, -1)
+            self._lack(function.id, missing)
+        return left
+
+    def _lack(self, function_id: FunctionId, missing: FunctionId) -> None:
+        handle = self._unfinished.pop(function_id, None)
+        if handle is not None and not handle.done():
+            handle.end(MissingFunctionError(function_id, missing, where=_NOT_IN_THE_RUN))
+
     async def _add_plan(self, plan: Plan) -> None:
         growth = self._going.runner.growth
         encoded = await self._going.encode(plan, growth.next_index)
+        missing = next((each for each in plan.outer if not self._are_known([each])), None)
+        if missing is not None:
+            # It has been forgotten while this was encoded.
+            self._pending -= len(plan.index_of)
+            for function_id in plan.index_of:
+                self._lack(function_id, missing)
+            return
         # Hooks come after the functions, and nobody has handles of them.
         growth.add(encoded, range(len(plan.index_of)), self._take_released())
 

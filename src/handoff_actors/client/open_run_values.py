@@ -50,7 +50,9 @@ async def keep_result(handle: RunHandle[Any], runner: RunnerActor, name: str, tt
     await handle.wait()
     if handle.cancelled() or handle.exception() is not None:
         handle.result()
-    await runner.host.keep(OpenRunValue(handle, runner).find(runner.host), name, ttl_s)
+    value = handle.value_elsewhere()
+    assert isinstance(value, ForeignArgument), "it is done"
+    await runner.host.keep(value.find(runner.host), name, ttl_s)
 
 
 class Handles(Mapping[FunctionId, RunHandle[Any]]):

@@ -15,6 +15,8 @@ from handoff_actors.workers.protocol import JobKey
 
 #: Items that are mapped ahead of the one whose result is taken.
 AHEAD: Final = 2048
+#: Seconds for which items are taken from a source before results that are there get their turn.
+FILLS_FOR_S: Final = 0.01
 
 Source = Iterable[Any] | AsyncIterable[Any]
 
@@ -84,24 +86,26 @@ class SessionCalls:
         ahead: int,
     ) -> AsyncGenerator[Any, None]:
         """Call `fn` for each item of the sources, and give the results."""
-        if ahead < 1:
-            raise ValueError(f"ahead={repr_of(ahead)}: it must be 1 or more")
-        run = await self.run()
-        items = _zipped(sources)
-        calls = _Ahead(run, fn, options, ahead)
-        in_turn = calls.in_order(items) if ordered else calls.as_they_end(items)
+        check_ahead(ahead)
+        calls = _Ahead(await self.run(), fn, options, ahead, ordered=ordered)
+        feeding = asyncio.create_task(calls.feed(_zipped(sources)), name="items of a map")
         try:
-            async with aclosing(in_turn):
-                async for handle in in_turn:
-                    error = handle.exception()
-                    if error is None:
-                        yield await handle
-                    elif return_exceptions:
-                        yield error
-                    else:
-                        raise error
+            while (handle := await calls.next()) is not None:
+                error = handle.exception()
+                if error is None:
+                    yield await handle
+                elif return_exceptions:
+                    yield error
+                else:
+                    raise error
+            # What the source has raised comes behind the results of the items before.
+            await feeding
         finally:
-            run.cancel(*calls.unfinished)
+            feeding.cancel()
+            calls.cancel()
+            await asyncio.wait([feeding])
+            if not feeding.cancelled():
+                feeding.exception()
 
     async def close(self) -> None:
         """End the run, and all calls with it."""
@@ -111,59 +115,78 @@ class SessionCalls:
 
 
 class _Ahead:
-    """Calls that are made ahead of those whose results are taken."""
+    """Calls that are made ahead of those whose results are taken: by one task, while another one takes them."""
 
-    def __init__(self, run: OpenRun, fn: Callable[..., Any], options: dict[str, Any], ahead: int) -> None:
+    def __init__(
+        self, run: OpenRun, fn: Callable[..., Any], options: dict[str, Any], ahead: int, *, ordered: bool
+    ) -> None:
         self._run = run
         self._fn = fn
         self._options = options
         self._ahead = ahead
-        self.unfinished: dict[RunHandle[Any], None] = {}
+        self._ordered = ordered
+        #: Those whose results have not been taken.
+        self._left: dict[RunHandle[Any], None] = {}
+        #: Those that are to be taken next: all in order, or those that have ended.
+        self._next: deque[RunHandle[Any]] = deque()
+        self._is_fed = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
 
-    def _call(self, item: tuple[Any, ...]) -> RunHandle[Any]:
+    async def feed(self, items: AsyncGenerator[tuple[Any, ...], None]) -> None:
+        """Make the calls, until there are no more items."""
+        clock = asyncio.get_running_loop().time
+        holds_loop_until = clock() + FILLS_FOR_S
+        try:
+            async with aclosing(items):
+                async for item in items:
+                    self._call(item)
+                    if len(self._left) >= self._ahead:
+                        self._room.clear()
+                        await self._room.wait()
+                    elif clock() > holds_loop_until:
+                        await asyncio.sleep(0)
+                    else:
+                        continue
+                    holds_loop_until = clock() + FILLS_FOR_S
+        finally:
+            self._is_fed = True
+            self._changed.set()
+
+    def _call(self, item: tuple[Any, ...]) -> None:
         handle = self._run.call(self._fn, *item, **self._options)
-        self.unfinished[handle] = None
+        self._left[handle] = None
+        if self._ordered:
+            self._note(handle)
+        else:
+            handle.add_done_callback(self._note)
+
+    def _note(self, handle: RunHandle[Any]) -> None:
+        self._next.append(handle)
+        self._changed.set()
+
+    async def next(self) -> RunHandle[Any] | None:
+        """Return the next call once it has ended; None after the last one."""
+        while not self._next:
+            if self._is_fed and not self._left:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        handle = self._next.popleft()
+        if not handle.done():
+            await handle.wait()
+        del self._left[handle]
+        # Many at a time: each time that functions are added to a run costs more than one function.
+        if 2 * len(self._left) <= self._ahead:
+            self._room.set()
         return handle
 
-    async def in_order(self, items: AsyncIterator[tuple[Any, ...]]) -> AsyncGenerator[RunHandle[Any], None]:
-        """Give the handles in the order of the items, each once it has ended."""
-        waiting: deque[RunHandle[Any]] = deque()
-        is_left = True
-        while is_left or waiting:
-            # Many at a time: each time that functions are added to a run costs more than one function.
-            if is_left and 2 * len(waiting) <= self._ahead:
-                while is_left and len(waiting) < self._ahead:
-                    item = await anext(items, None)
-                    is_left = item is not None
-                    if item is not None:
-                        waiting.append(self._call(item))
-                continue
-            handle = waiting.popleft()
-            if not handle.done():
-                await handle.wait()
-            self.unfinished.pop(handle)
-            yield handle
-
-    async def as_they_end(
-        self, items: AsyncIterator[tuple[Any, ...]]
-    ) -> AsyncGenerator[RunHandle[Any], None]:
-        """Give the handles as they end."""
-        ended: asyncio.Queue[RunHandle[Any]] = asyncio.Queue()
-        is_left = True
-        while is_left or self.unfinished:
-            if is_left and 2 * len(self.unfinished) <= self._ahead:
-                while is_left and len(self.unfinished) < self._ahead:
-                    item = await anext(items, None)
-                    is_left = item is not None
-                    if item is not None:
-                        self._call(item).add_done_callback(ended.put_nowait)
-                continue
-            handle = await ended.get()
-            self.unfinished.pop(handle)
-            yield handle
+    def cancel(self) -> None:
+        """Cancel what has not been taken."""
+        self._run.cancel(*self._left)
 
 
-async def _zipped(sources: tuple[Source, ...]) -> AsyncIterator[tuple[Any, ...]]:
+async def _zipped(sources: tuple[Source, ...]) -> AsyncGenerator[tuple[Any, ...], None]:
     """Give the items of several sources side by side, until one of them ends."""
     if all(isinstance(source, Iterable) for source in sources):
         for items in zip(*sources, strict=False):
@@ -190,3 +213,9 @@ def check_source(source: object) -> None:
     """Raise TypeError for anything that has no items."""
     if not isinstance(source, Iterable | AsyncIterable):
         raise TypeError(f"{repr_of(source)} is no source of items: pass an iterable, or an async one")
+
+
+def check_ahead(ahead: int) -> None:
+    """Raise ValueError for a number of items ahead that is none."""
+    if ahead < 1:
+        raise ValueError(f"ahead={repr_of(ahead)}: it must be 1 or more")

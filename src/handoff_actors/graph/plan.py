@@ -235,25 +235,31 @@ def _edges(folded: _Folded) -> _Edges:
 def _regular_functions(functions: Iterable[Function]) -> list[Function]:
     regular: list[Function] = []
     for function in functions:
-        if (
-            function.init is not None
-            or function.parallelism != 1
-            or function.batch_size is not None
-            or function.batch_timeout is not None
-        ):
-            raise _is_for_streams(function)
+        check_for_run(function)
         if function.type == "regular":
-            if function.run_if == "failure" and all(isinstance(arg, Constant) for arg in function.args):
-                reason = 'has run_if="failure", and takes no result of a function that could fail'
-                raise InvalidFunctionError(function.id, reason)
             regular.append(function)
-        elif function.type == "input":
-            reason = (
-                "is an input, which only a stream gives a value, and this is a run: pass the value to the functions that take"
-                " it, as an argument (dag.call) or as Constant(value) among args"
-            )
-            raise InvalidFunctionError(function.id, reason)
     return regular
+
+
+def check_for_run(function: Function) -> None:
+    """Raise InvalidFunctionError for a function that has a place only in a stream, or can never run."""
+    if (
+        function.init is not None
+        or function.parallelism != 1
+        or function.batch_size is not None
+        or function.batch_timeout is not None
+    ):
+        raise _is_for_streams(function)
+    if function.type == "input":
+        reason = (
+            "is an input, which only a stream gives a value, and this is a run: pass the value to the functions that take"
+            " it, as an argument (dag.call) or as Constant(value) among args"
+        )
+        raise InvalidFunctionError(function.id, reason)
+    is_for_failures = function.type == "regular" and function.run_if == "failure"
+    if is_for_failures and all(isinstance(arg, Constant) for arg in function.args):
+        reason = 'has run_if="failure", and takes no result of a function that could fail'
+        raise InvalidFunctionError(function.id, reason)
 
 
 def _is_for_streams(function: Function) -> InvalidFunctionError:

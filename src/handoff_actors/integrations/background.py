@@ -3,12 +3,12 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.forks import Owner
@@ -21,10 +21,6 @@ from handoff_actors.integrations.loop_thread import LoopThread
 from handoff_actors.workers.child.loading import check_may_start
 
 T = TypeVar("T")
-
-#: Results that `map_sync` takes at once, and the seconds that it takes further ones for.
-_MOST_AT_ONCE: Final = 1024
-_TAKING_S: Final = 0.01
 
 
 class BackgroundSession:
@@ -124,41 +120,3 @@ def call_sync(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     the program ends. `Session.call` has options and errors.
     """
     return shared().run(lambda session: session.call(fn, *args, **options))
-
-
-def map_sync(
-    fn: Callable[..., Any], *sources: Iterable[Any] | AsyncIterable[Any], **options: Any
-) -> Iterator[Any]:
-    """Call a function for each item of a source, and give the results: `for y in handoff.map_sync(f, xs)`.
-
-    As `call_sync`, for code without an event loop. `Session.map` has options and errors.
-    """
-    background = shared()
-    results = background.session.map(fn, *sources, **options)
-    return _results_of(background, results)
-
-
-def _results_of(background: BackgroundSession, results: AsyncGenerator[Any, None]) -> Iterator[Any]:
-    is_left = True
-    try:
-        while is_left:
-            # Many at a time: each time costs two changes of threads.
-            ready: list[Any] = []
-            try:
-                is_left = background.run(lambda _, ready=ready: _take(results, ready))  # type: ignore[misc]
-            finally:
-                # What has come before an error, too.
-                yield from ready
-    finally:
-        background.run(lambda _: results.aclose())
-
-
-async def _take(results: AsyncGenerator[Any, None], ready: list[Any]) -> bool:
-    """Take results for a moment, and tell whether there may be more."""
-    clock = asyncio.get_running_loop().time
-    taking_until = clock() + _TAKING_S
-    async for result in results:
-        ready.append(result)
-        if len(ready) == _MOST_AT_ONCE or clock() > taking_until:
-            return True
-    return False

@@ -18,9 +18,7 @@ def test_the_node_with_the_most_memory_to_spare_is_asked_first() -> None:
     assert by_room([without, small, large]) == [large, small, without]
 
 
-def test_nodes_that_leave_or_are_out_of_use_are_not_asked() -> None:
-    staying = advert("staying")
+def test_nodes_that_leave_are_not_asked_and_those_out_of_use_last() -> None:
+    staying, out = advert("staying"), advert("out", out_of_use="five functions in a row have failed")
 
-    assert by_room([advert("leaving", leaving=True), advert("out", out_of_use="no room"), staying]) == [
-        staying
-    ]
+    assert by_room([advert("leaving", leaving=True), out, staying]) == [staying, out]

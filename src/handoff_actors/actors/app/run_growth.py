@@ -1,6 +1,7 @@
 """The functions of a run that come and go while it goes on, as its app sees them."""
 
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from typing import Protocol
 
 from handoff_actors.actors.app.encoding import APP_VALUES, Encoded
@@ -93,7 +94,14 @@ class RunGrowth:
     def error_of(self, function_id: FunctionId) -> HandoffError | None:
         """Return the error of a function, once it has failed."""
         index = self._view.plan.index_of.get(function_id)
-        return self._errors.of(index) if index is not None and self._view.has_failed(index) else None
+        if index is None or not self._view.has_failed(index):
+            return None
+        error = self._errors.of(index)
+        # Where it is raised it gets a traceback, with all that the frames of whoever awaits hold, the handle above all: the
+        # run, which has its own error for as long as there is a handle, must not refer to these.
+        raised = copy(error)
+        raised.__cause__ = error.__cause__
+        return raised
 
     def encoded(self, function_id: FunctionId) -> Buffer | None:
         """Return the encoded value of a function that is done; None for a stored one that is not in the app."""

@@ -6,6 +6,6 @@ from handoff_actors.wire.messages.members import Advert
 
 
 def by_room(adverts: Iterable[Advert]) -> list[Advert]:
-    """List the nodes that may take a value, those with the most memory to spare first."""
-    able = [advert for advert in adverts if not advert.leaving and not advert.out_of_use]
-    return sorted(able, key=lambda advert: -advert.spare.get("memory", 0.0))
+    """List the nodes that may take a value, those with the most memory to spare first, and those out of use last."""
+    staying = [advert for advert in adverts if not advert.leaving]
+    return sorted(staying, key=lambda advert: (bool(advert.out_of_use), -advert.spare.get("memory", 0.0)))
