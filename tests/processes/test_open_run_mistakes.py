@@ -33,6 +33,16 @@ async def session() -> AsyncIterator[Session]:
         yield session
 
 
+def attempt(fails_at: int = 0) -> int:
+    if handoff.current().attempt == fails_at:
+        raise ValueError("another try will do")
+    return handoff.current().attempt
+
+
+async def attempt_async() -> int:
+    return handoff.current().attempt
+
+
 @pytest.mark.parametrize(
     ("options", "error", "reason"),
     [
@@ -144,6 +154,12 @@ async def test_error_of_a_call_keeps_nothing_of_who_has_awaited_it(session: Sess
         gc.collect()
 
         assert [request() for request in requests] == [None] * 3
+
+
+async def test_attempts_are_those_of_one_function_whatever_had_its_place_before(session: Session) -> None:
+    assert [await session.call(attempt) for _ in range(5)] == [1] * 5
+    assert [await session.call(attempt_async) for _ in range(5)] == [1] * 5
+    assert [await session.call(attempt, 1, max_retries=1) for _ in range(3)] == [2] * 3
 
 
 async def test_results_are_given_while_the_source_has_no_further_item(session: Session) -> None:

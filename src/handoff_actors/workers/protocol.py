@@ -289,8 +289,8 @@ ASSEMBLED: Final = 8
 ASSEMBLED_REST: Final = 1
 ASSEMBLED_PARTS: Final = 2
 
-#: `Job`: index, attempt, template, args, constants, then, rank.
-JobRow: TypeAlias = "tuple[Index, Attempt, int, Sequence[ArgRow], ConstantsRow, Sequence[JobRow], Row]"
+#: `Job`: index, attempt, template, args, constants, then, rank, earlier.
+JobRow: TypeAlias = "tuple[Index, Attempt, int, Sequence[ArgRow], ConstantsRow, Sequence[JobRow], Row, int]"
 
 JOB_INDEX: Final = 0
 JOB_ATTEMPT: Final = 1
@@ -298,6 +298,7 @@ JOB_TEMPLATE: Final = 2
 JOB_ARGS: Final = 3
 JOB_CONSTANTS: Final = 4
 JOB_THEN: Final = 5
+JOB_EARLIER: Final = 7
 
 
 # --- Rows and bytes ---------------------------------------------------------------------------------------------------

@@ -185,6 +185,8 @@ class Job(Message, frozen=True):
     then: "tuple[Job, ...]" = ()
     #: The urgency among other jobs of the run.
     rank: Rank = FIRST
+    #: The number of the last attempt at another function that had this index before.
+    earlier: Count = 0
 
 
 class Ticket(Message, frozen=True):

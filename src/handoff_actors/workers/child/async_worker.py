@@ -42,6 +42,7 @@ from handoff_actors.workers.protocol import (
     JOB_ARGS,
     JOB_ATTEMPT,
     JOB_CONSTANTS,
+    JOB_EARLIER,
     JOB_INDEX,
     JOB_TEMPLATE,
     READ_NBYTES,
@@ -72,6 +73,8 @@ _running: ContextVar[JobKey | None] = ContextVar("_running")
 _printing: ContextVar[JobKey] = ContextVar("_printing")
 #: True where the values that it emits are.
 _is_sending_values: ContextVar[bool] = ContextVar("_is_sending_values")
+#: The attempts at other functions that had its index before.
+_attempts_before: ContextVar[int] = ContextVar("_attempts_before")
 
 
 class AsyncWorker:
@@ -116,6 +119,7 @@ class AsyncWorker:
             lambda: _running.get(None),
             self._tasks.__contains__,
             lambda: _is_sending_values.get(False),
+            lambda: _attempts_before.get(0),
             self._output.reports,
             runs_coroutines=True,
         )
@@ -209,6 +213,7 @@ class AsyncWorker:
             _printing.set(key)
         if templates[job[JOB_TEMPLATE]].sends_values:
             _is_sending_values.set(True)
+        _attempts_before.set(job[JOB_EARLIER])
         isolate_decimals()
         modules = templates[job[JOB_TEMPLATE]].modules
         self._modules.enter(modules)

@@ -34,7 +34,8 @@ class CurrentFunction:
         self._jobs = jobs
         self._sends_values = jobs.sends_values()
         self._id: str | int | None = None
-        run, _, self.attempt = key
+        run, _, attempt = key
+        self.attempt = attempt - jobs.attempts_before()
         self.run = f"{run:016x}"
         self.node = node_name()
         self.worker = jobs.pid
@@ -93,9 +94,9 @@ class CurrentFunction:
             self._jobs.reports.emit(self._key, value)
 
     def __repr__(self) -> str:
-        _, index, attempt = self._key
+        _, index, _ = self._key
         name = f"number {index}" if self._id is None else repr_of(self._id)
-        return f"<function {name} of run {self.run}, attempt {attempt}, on node {self.node!r}>"
+        return f"<function {name} of run {self.run}, attempt {self.attempt}, on node {self.node!r}>"
 
     def _check_runs(self) -> None:
         if not self._jobs.is_running(self._key):

@@ -20,6 +20,8 @@ class WorkerJobs(NamedTuple):
     is_running: Callable[[JobKey], bool]
     #: Tells whether the app of the code that calls it wants emitted values.
     sends_values: Callable[[], bool]
+    #: Gives the number of attempts at other functions that had the index of the running one before it.
+    attempts_before: Callable[[], int]
     reports: "JobReports"
     pid: int
 
@@ -56,10 +58,11 @@ def answer_with(
     running: Callable[[], JobKey | None],
     is_running: Callable[[JobKey], bool],
     sends_values: Callable[[], bool],
+    attempts_before: Callable[[], int],
     reports: "JobReports",
     *,
     runs_coroutines: bool = False,
 ) -> None:
     """Be a worker whose running job `running` gives, in its main thread."""
-    _ThisWorker.jobs = WorkerJobs(running, is_running, sends_values, reports, os.getpid())
+    _ThisWorker.jobs = WorkerJobs(running, is_running, sends_values, attempts_before, reports, os.getpid())
     _ThisWorker.loop_thread = threading.get_ident() if runs_coroutines else None

@@ -40,6 +40,7 @@ from handoff_actors.workers.protocol import (
     JOB_ARGS,
     JOB_ATTEMPT,
     JOB_CONSTANTS,
+    JOB_EARLIER,
     JOB_INDEX,
     JOB_TEMPLATE,
     JOB_THEN,
@@ -118,7 +119,11 @@ class SyncWorker:
         send_records(self._output)
         reports = self._output.reports
         answer_with(
-            self._running_job, lambda key: key == self._running_job(), self._is_sending_values, reports
+            self._running_job,
+            lambda key: key == self._running_job(),
+            self._is_sending_values,
+            self._attempts_before,
+            reports,
         )
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
@@ -226,6 +231,9 @@ class SyncWorker:
 
     def _is_sending_values(self) -> bool:
         return self._current is not None and self._current[0].sends_values
+
+    def _attempts_before(self) -> int:
+        return 0 if self._current is None else self._current[4][JOB_EARLIER]
 
     def _running_job(self) -> JobKey | None:
         if self._current is None:

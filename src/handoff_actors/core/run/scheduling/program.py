@@ -116,7 +116,8 @@ class Program(Struct, frozen=True):
             value = inline.get(spec) if type(spec) is int else None
             args.append(self._resolve(spec, index, node, sources) if value is None else value)
         constants = self._constants(plan.constants_of[index], node, sources)
-        return Job(index, attempt, plan.template_of[index], args, constants, then, rank)
+        earlier = sources.state.earlier_attempts.get(index, 0)
+        return Job(index, attempt, plan.template_of[index], args, constants, then, rank, earlier)
 
     def _resolve(self, spec: ArgSpec, index: Index, node: NodeState, sources: Sources) -> Arg:
         if isinstance(spec, int):
