@@ -32,6 +32,7 @@ MAY_CATCH_EVERYTHING = {
     "graph/dag.py",
     "integrations/calls.py",
     "integrations/http_request.py",
+    "integrations/map_sync.py",
     "retry_on.py",
     "text.py",
     "wire/code/definitions.py",
@@ -52,7 +53,7 @@ MAY_CATCH_EVERYTHING = {
 #: An object of `per_worker` is made for whoever waits for it, and cancelled by the last of them that gives up.
 #: Seeds are asked on after the first of them has answered, until `close`. A task group around the block of `async with` would
 #: wrap the errors that the user's code raises there. The same holds for an open run, which may outlive the block besides, as a
-#: session's own does: `OpenRun` awaits its tasks.
+#: session's own does: `OpenRun` awaits its tasks. A map's source is read while results are given, until the map awaits that.
 MAY_START_BARE_TASKS = {
     "actors/join_files/meeting.py",
     "actors/joining.py",
@@ -61,6 +62,7 @@ MAY_START_BARE_TASKS = {
     "client/hub.py",
     "client/open_run.py",
     "client/run_registry.py",
+    "client/session_calls.py",
     "integrations/engines/lending.py",
     "workers/child/async_worker.py",
     "workers/child/shared_object_cache.py",

@@ -218,6 +218,31 @@ async def test_values_are_put_and_kept_also_where_functions_have_failed(session:
     await session.drop_kept("zero")
 
 
+async def test_callers_are_told_that_their_session_was_closed() -> None:
+    async with Session(local_node={"cpu": 2.0}, progress=False) as session:
+        caller = asyncio.create_task(session.call(sleep, 30))
+        results = session.map(sleep, [0.01, 30, 30])
+        await anext(results)
+
+    for waiting in (caller, anext(results)):
+        with pytest.raises(
+            handoff.HandoffError, match=r"function 'sleep-.' has not ended: its session was closed"
+        ):
+            await waiting
+
+
+async def test_session_that_has_been_left_starts_nothing_anew() -> None:
+    session = Session(local_node={"cpu": 1.0}, progress=False)
+    async with session:
+        assert await session.call(double, 1) == 2
+
+    for use in (session.call(double, 1), session.put(3), anext(session.map(double, [1])), session.start()):
+        with pytest.raises(handoff.HandoffError, match="the session has ended with its `async with`"):
+            await use
+    async with session:
+        assert await session.call(double, 2) == 4
+
+
 def test_map_without_a_loop_reads_its_source_where_its_results_are_taken() -> None:
     seen: set[int] = set()
 

@@ -149,8 +149,15 @@ class OpenRun(OpenRunFacts):
         self._wake()
 
     async def abandon(self) -> None:
-        """Cancel the run, if it still goes on, and return once nothing of it is left."""
+        """Cancel the run, if it still goes on, and return once nothing of it is left. Those who wait are told why."""
         self._is_closing = True
+        unfinished, self._unfinished = self._unfinished, {}
+        for handle in unfinished.values():
+            if not handle.done():
+                handle.state.is_retrieved = True
+                handle.end(
+                    HandoffError(f"function {repr_of(handle.id)} has not ended: its session was closed")
+                )
         self._going.task.cancel()
         self._feeding.cancel()
         await asyncio.wait([self._going.task, self._feeding])
@@ -399,7 +406,8 @@ class OpenRun(OpenRunFacts):
             if not handle.done():
                 # Whoever leaves the block gets the error.
                 handle.state.is_retrieved = True
-                handle.end(error or FunctionCancelled(handle.id))
+                was_cancelled = error is None or isinstance(error, FunctionCancelled)
+                handle.end(FunctionCancelled(handle.id) if was_cancelled else error)
         for handle in wanting.values():
             # Whoever waits asks again.
             handle.state.wake()

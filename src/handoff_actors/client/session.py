@@ -130,11 +130,13 @@ class Session(CallingSession):
             modules_of(modules_by_value),
         )
         self._first_run = asyncio.Lock()
+        self._is_left = False
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
     @inside_hidden
     async def __aenter__(self) -> Self:
+        self._is_left = False
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(self.close)
             await self.start()
@@ -144,14 +146,20 @@ class Session(CallingSession):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_left = True
         await self.close()
 
     @inside_hidden
     async def start(self) -> None:
         """Find the cluster and start the local node, as far as the session is to have them. A second call does nothing.
 
-        Raises as `connect` and `register_local_node` do.
+        Raises as `connect` and `register_local_node` do, and HandoffError for a session whose `async with` has ended.
         """
+        if self._is_left:
+            # Nobody would end what it starts.
+            raise HandoffError(
+                "the session has ended with its `async with`: use it within, or make another one"
+            )
         if self._hub.is_started:
             self._hub.check_process()
             return
