@@ -130,6 +130,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
         outcomes = [self._view.outcome(index) for index in self._plan.index_of.values()]
         are_all_done = {"done", "reused"}.issuperset(outcomes)
+        has_parents = any(self._view.parent(index) is not None for index in self._plan.index_of.values())
         rows: list[Row] = [
             (
                 str_of(entry.function_id),
@@ -140,10 +141,12 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
                 nbytes(entry.moved_nbytes),
                 nbytes(entry.result_nbytes),
                 *(() if are_all_done else (entry.outcome,)),
+                *(("" if entry.parent is None else str_of(entry.parent),) if has_parents else ()),
             )
             for entry in self.values()
         ]
-        return (*heads, "moved in", "result", *(() if are_all_done else ("outcome",))), rows
+        further = (*(() if are_all_done else ("outcome",)), *(("parent",) if has_parents else ()))
+        return (*heads, "moved in", "result", *further), rows
 
     def _rows_by_code(self) -> tuple[Row, list[Row]]:
         heads = ("code", "count", "tries", "nodes", "ran", "median", "room", "moving", "overhead")
@@ -228,6 +231,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             time=timeline.breakdown(index) if has_run else NOTHING,
             outcome=view.outcome(index),
             retired=view.retired.get(index, ""),
+            parent=view.parent(index),
         )
 
     def _report_without_result(self, index: Index) -> "FunctionReport":
@@ -251,6 +255,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             sent_at=sent_at,
             outcome=view.outcome(index),
             retired=view.retired.get(index, ""),
+            parent=view.parent(index),
         )
 
     def _code_report(self, code: str, indices: list[Index]) -> CodeReport:

@@ -10,9 +10,9 @@ from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import Failure, RunState, Transfer
-from handoff_actors.core.run.story import Story, StoryLog
+from handoff_actors.core.run.story import NO_STORY, Story, StoryLog
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.ids import Attempt, FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref, StoredPart
 from handoff_actors.wire.messages.members import RunProgress
 
@@ -184,6 +184,20 @@ class RunView:
         from handoff_actors.core.run.explain import explain  # noqa: PLC0415 - most runs are never asked
 
         return list(explain(self.plan, self._state, self._scheduler, self._stories, self._nested))
+
+    def explain_one(self, index: Index) -> "Explanation | None":
+        """Explain why a function is where it is; None for one that has ended."""
+        from handoff_actors.core.run.explain import explain_one  # noqa: PLC0415 - as above
+
+        if not self._state.is_unfinished(index):
+            return None
+        has_departed = self._stories.has_departed(index)
+        story = self._stories.story_of(index) if has_departed else NO_STORY
+        return explain_one(index, self.plan, self._state, self._scheduler, story, self._nested)
+
+    def parent(self, index: Index) -> FunctionId | None:
+        """Return the id of the function that has added this one; None for those of the app."""
+        return self.plan.parent_of.get(index)
 
     def story(self, index: Index) -> Story:
         """Tell what has happened to the function, and why."""
