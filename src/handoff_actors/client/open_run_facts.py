@@ -11,6 +11,7 @@ from handoff_actors.graph.repeated_calls import RepeatedCalls
 from handoff_actors.ids import FunctionId
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from handoff_actors.core.run.explain import Explanation
@@ -35,10 +36,20 @@ class OpenRunFacts:
 
     @property
     def report(self) -> "Report":
-        """The report on the functions that are there: those that have not ended, and those that handles refer to."""
+        """The report, as the run is when it is first read.
+
+        It has an entry for each function that is there, which are those that have not ended and those that handles refer to,
+        and for the last 10,000 others; its sums by code are over all functions that ever ran.
+        """
         from handoff_actors.report.report import Report  # noqa: PLC0415 - few programs want one
 
         return Report(self._going.runner.view, self._going.runner.started_at)
+
+    def to_trace(self, path: "str | os.PathLike[str]") -> None:
+        """Write a trace of what the report has one by one, to be opened in Perfetto. See `Run.to_trace`. Raises OSError."""
+        from handoff_actors.report.trace import write_trace  # noqa: PLC0415 - as above
+
+        write_trace(self.report, path)
 
     def explain(self, function_id: FunctionId) -> "Explanation | None":
         """Explain why a function, named by its id or handle, is where it is. Returns None for one that has ended."""
