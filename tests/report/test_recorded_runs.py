@@ -71,6 +71,8 @@ def test_a_function_that_has_failed_is_reported_on_once_it_is_forgotten() -> Non
         ("code", 0, 1, 1)
     ]
     assert report.by_code[0].median_ran_s == report.by_code[0].longest_ran_s == 0.0
+    head, row, *_ = report.table("code").splitlines()
+    assert (head.split()[-1], row.split()[-1]) == ("failed", "1")
 
 
 def test_serialize_hooks_are_in_sums_alone() -> None:

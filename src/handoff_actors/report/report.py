@@ -43,7 +43,7 @@ class CodeReport(Struct, frozen=True):
     time: Breakdown
     #: Of those that the report has one by one.
     median_ran_s: float
-    #: The number of times they were sent to nodes, and those that have failed.
+    #: The number of times that these, and those that have failed, were sent to nodes.
     attempts: int
     moved_nbytes: int
     result_nbytes: int
@@ -61,7 +61,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
 
     @cached_property
     def _view(self) -> "RunFacts":
-        """The run, or a picture of it: the former goes on for a run that grows, and has forgotten functions."""
+        """The facts of the run; of one that grows a picture of them, since it goes on and forgets functions."""
         return self._live if self._recorded is None else self._recorded
 
     @cached_property
@@ -185,6 +185,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
 
     def _rows_by_code(self) -> tuple[Row, list[Row]]:
         heads = ("code", "count", "tries", "nodes", "ran", "median", "room", "moving", "overhead")
+        have_failed = any(entry.failed for entry in self.by_code)
         rows: list[Row] = [
             (
                 entry.code,
@@ -194,10 +195,11 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
                 *map(seconds, (entry.time.ran_s, entry.median_ran_s, *_lost(entry.time))),
                 nbytes(entry.moved_nbytes),
                 nbytes(entry.result_nbytes),
+                *((str(entry.failed),) if have_failed else ()),
             )
             for entry in self.by_code
         ]
-        return (*heads, "moved in", "results"), rows
+        return (*heads, "moved in", "results", *(("failed",) if have_failed else ())), rows
 
     def _totals(self) -> str:
         workers = self.timeline.workers
