@@ -154,6 +154,19 @@ def test_calls_are_taken_in_order() -> None:
     assert len(calls) == 0
 
 
+def test_a_call_is_found_by_its_id_until_it_is_taken() -> None:
+    calls = noted(double, 1, cost={"cpu": 2})
+    calls.add(double, (7,), {"cost": {"cpu": 2}}, lambda name: f"{name}-1")
+
+    found = calls.find("double-1")
+    calls.take(1)
+
+    assert found is not None
+    assert (found.id, found.code, found.cost) == ("double-1", double, {"cpu": 2})
+    assert [arg.value for arg in found.args if isinstance(arg, Constant)] == [7]
+    assert calls.find("double-1") is None
+
+
 def test_shared_values_and_templates_are_there_once() -> None:
     calls, shared = noted(double, 1), [1]
     for _ in range(2):

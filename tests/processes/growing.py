@@ -35,6 +35,14 @@ def joined(*parts: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     return np.concatenate(parts)
 
 
+def fibonacci(number: int) -> Any:
+    if number < 2:
+        return number
+    dag = DAG()
+    total = dag.call(add, dag.call(fibonacci, number - 1), dag.call(fibonacci, number - 2))
+    return Subgraph(dag, result=total)
+
+
 def count_down(number: int) -> Any:
     if number == 0:
         return "done"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from handoff_actors.client.open_run import OpenRun
-from handoff_actors.core.run import retention
+from handoff_actors.core.run import history, retention
 from tests.processes.app import App
 from tests.workers.functions import same
 
@@ -52,6 +52,8 @@ async def test_nothing_grows_with_the_number_of_functions_that_are_done(
     app: App, monkeypatch: pytest.MonkeyPatch, work: Callable[[OpenRun], Awaitable[None]]
 ) -> None:
     monkeypatch.setattr(retention, "MOST_LINEAGE", 10)
+    monkeypatch.setattr(history, "MOST_FORGOTTEN", 10)
+    monkeypatch.setattr(history, "SUMMED_AT_ONCE", 1)
     async with app.session.open_run() as run:
         # Caches, tables and estimates reach their sizes.
         await work(run)

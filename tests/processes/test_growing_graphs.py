@@ -1,5 +1,6 @@
 """Functions that return graphs, and maps over results, on real nodes and workers."""
 
+import json
 import operator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import handoff_actors as handoff
 from tests.processes import growing
 from tests.processes.app import App, single
+from tests.report.trace_format import check_trace, slices
 
 pytestmark = pytest.mark.processes
 
@@ -34,6 +36,46 @@ async def test_chain_of_graphs_leaves_one_function(app: App, code: Any) -> None:
 
     assert run.results["only"] == "done"
     assert len(run.report) == 1
+    assert sum(entry.count for entry in run.report.by_code) == 101
+
+
+async def test_report_and_trace_of_a_recursion_show_who_has_added_whom(app: App, tmp_path: Path) -> None:
+    run = await app.run(single(growing.fibonacci, 8))
+
+    run.to_trace(tmp_path / "trace.json")
+    trace = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    report = run.report
+
+    check_trace(trace)
+    parents = {name: entry.parent for name, entry in report.items()}
+    assert parents.pop("only") is None
+    assert all(parent in report for parent in parents.values())
+    assert {"only", "only/0"} <= set(parents.values())
+    assert {entry.code: entry.count for entry in report.by_code} == {"fibonacci": 67, "add": 33}
+    path = report.critical_path
+    assert path.function_ids[0] == path.function_ids[-1] == "only"
+    assert path.time.all_s == pytest.approx(report.duration_s)
+    arrows = [event for event in trace["traceEvents"] if event["ph"] == "s" and event["cat"] == "parent"]
+    assert len(arrows) == 99
+
+
+async def test_report_of_an_open_run_has_functions_that_are_forgotten(app: App, tmp_path: Path) -> None:
+    async with app.session.open_run() as run:
+        assert await run.call(growing.fibonacci, 6, id="f") == 8
+        for number in range(5):
+            assert await run.call(operator.neg, number, id=f"neg {number}") == -number
+        # Handles are let go of in the next turn of the loop.
+        await run.call(operator.neg, 1, id="last")
+
+        report = run.report
+        run.to_trace(tmp_path / "trace.json")
+
+    trace = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    check_trace(trace)
+    assert {"f", "f/0", *[f"neg {number}" for number in range(5)]} <= set(report)
+    assert report["f/0"].parent == "f"
+    assert {entry.code: entry.count for entry in report.by_code} == {"fibonacci": 25, "add": 12, "neg": 6}
+    assert {event["name"] for event in slices(trace["traceEvents"], "function")} == set(report)
 
 
 async def test_functions_of_a_graph_are_tried_again_and_their_parent_is_not(app: App, tmp_path: Path) -> None:

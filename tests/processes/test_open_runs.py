@@ -55,6 +55,13 @@ async def sleep_async(seconds: float, started: str = "") -> float:
     return seconds
 
 
+def await_file(path: Path) -> int:
+    Path(f"{path}.begun").touch()
+    while not path.exists():
+        time.sleep(0.005)
+    return 1
+
+
 async def appears(path: Path) -> None:
     # Another process makes it, which has no better way to tell.
     async with asyncio.timeout(30):
@@ -363,3 +370,38 @@ async def test_a_session_that_is_closed_ends_its_calls() -> None:
         await asyncio.sleep(0.2)
     with pytest.raises((handoff.HandoffError, asyncio.CancelledError)):
         await waiting
+
+
+async def test_handles_are_explained_and_reported_on_wherever_their_functions_are(
+    session: Session, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    async with session.open_run(max_pending=2) as run:
+        first = run.call(await_file, gate, cost={"cpu": 1})
+        behind = run.call(double, first)
+        await appears(Path(f"{gate}.begun"))
+        # These are in the app yet: one is unlike any other call, one like one before, and one is of a graph.
+        further = run.call(add, behind, 1, cost={"cpu": 1})
+        alike = run.call(await_file, gate, cost={"cpu": 1})
+        graph = handoff.DAG().add_function(handoff.Function("of a graph", [], add, cost={"cpu": 2}))
+        (of_graph,) = run.add(graph).values()
+        states = {
+            handle.id: explained and (explained.state, explained.waits_for, explained.needs)
+            for handle in (first, behind, further, alike, of_graph)
+            for explained in [run.explain(handle)]
+        }
+        run.cancel(of_graph)
+        gate.touch()
+        values = [await handle for handle in (first, behind, further, alike)]
+
+        assert states == {
+            first.id: ("sent", (), {"cpu": 1}),
+            behind.id: ("waiting", (first.id,), {}),
+            further.id: ("held", (behind.id,), {"cpu": 1}),
+            alike.id: ("held", (), {"cpu": 1}),
+            of_graph.id: ("held", (), {"cpu": 2}),
+        }
+        assert values == [1, 2, 3, 1]
+        assert (run.explain(further), run.explain(of_graph)) == (None, None)
+        assert run.report[behind].attempts == 1
+        assert [entry.what for entry in run.story(behind)] == ["ready", "sent", "done"]

@@ -43,6 +43,20 @@ def test_either_table_can_be_asked_for() -> None:
         report.table("node")
 
 
+def test_functions_that_were_added_by_others_name_them() -> None:
+    past = some(2)
+    past.plan.parent_of[1] = "f0"
+
+    report = past.report
+    head, first, second, *_ = str(report).splitlines()
+
+    assert [report[name].parent for name in ("f0", "f1")] == [None, "f0"]
+    assert head.endswith("  parent")
+    assert second.endswith("  f0")
+    assert len(first) < len(second)
+    assert "parent" not in str(some(2).report)
+
+
 def test_columns_are_aligned() -> None:
     rows = str(some(30).report).splitlines()[:31]
 

@@ -105,6 +105,8 @@ class OpenRun(OpenRunFacts):
         self._room = asyncio.Event()
         self._room.set()
         self._going = await self._begin()
+        # Handles of the calls are looked up in the run.
+        self._calls.id = self.dag_id
         self._going.runner.growth.listener = self
         self._feeding = self.loop.create_task(self._feed(), name="functions of an open run")
         self._feeding.add_done_callback(self._feeding_ended)

@@ -386,9 +386,9 @@ class Run:
 
     def explain(self, function_id: FunctionId) -> "Explanation | None":
         """Explain why a function, named by its id or handle, is where it is. Returns None for one that is done."""
-        function_id = self._holdings.runner.plan.id_of(function_id)
-        explanations = self._holdings.runner.explain()
-        return next((entry for entry in explanations if entry.function_id == function_id), None)
+        view = self._holdings.runner.view
+        index = view.plan.index_of.get(view.plan.id_of(function_id))
+        return None if index is None else view.explain_one(index)
 
     def story(self, function_id: FunctionId) -> Story:
         """Tell what happened to a function, named by its id or handle, and why: its attempts, and all that went otherwise than planned.

@@ -85,6 +85,8 @@ class Plan(Struct):
     hook_of: dict[Index, Hook]
     #: Functions of the run that are not in this graph and whose results its functions take.
     outer: list[FunctionId] = field(default_factory=list)
+    #: The function that has added it, only for those that a function of the run has added.
+    parent_of: dict[Index, FunctionId] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, dag_id: FunctionId) -> Self:

@@ -133,6 +133,10 @@ class RepeatedCalls:
                 self._patterns.clear()
             self._patterns[id(fn)] = pattern
 
+    def find(self, function_id: FunctionId) -> Function | None:
+        """Find a call by its id, as a function; None if it is not there, or was taken off."""
+        return next((function_of(call) for call in self._calls if call[0] == function_id), None)
+
     def take(self, most: int) -> list[RepeatedCall]:
         """Take calls off, up to so many, the oldest first."""
         taken = self._calls[:most]

@@ -38,3 +38,5 @@ class FunctionReport:
     outcome: str = "done"
     #: Why a worker was retired after it: what it has left behind there; "" where none was.
     retired: str = ""
+    #: The id of the function that has added it; None for those of the app.
+    parent: FunctionId | None = None

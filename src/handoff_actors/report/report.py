@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
@@ -18,7 +18,11 @@ from handoff_actors.report.timeline import Timeline
 from handoff_actors.text import repr_of, str_of
 
 if TYPE_CHECKING:
+    from handoff_actors.core.run.history import CodeHistory
+    from handoff_actors.graph.plan import Plan
+    from handoff_actors.report.facts import RunFacts
     from handoff_actors.report.function_report import FunctionReport
+    from handoff_actors.report.recorded_run import RecordedRun
 
 #: A report on more functions than these is printed by code.
 MOST_ROWS = 40
@@ -27,28 +31,50 @@ NAMED_STEPS = 6
 
 
 class CodeReport(Struct, frozen=True):
-    """The report of all functions of one code."""
+    """The report of all functions of one code that ran, those that an open run has forgotten included."""
 
     #: Its name.
     code: str
+    #: Those that are done.
     count: int
     #: Names, in order.
     nodes: tuple[str, ...]
     #: Sums over its functions, as all below.
     time: Breakdown
+    #: Of those that the report has one by one.
     median_ran_s: float
+    #: The number of times that these, and those that have failed, were sent to nodes.
     attempts: int
     moved_nbytes: int
     result_nbytes: int
+    #: Its functions that have failed for good, which are not in `count`, nor in times and bytes.
+    failed: int = 0
+    longest_ran_s: float = 0.0
 
 
 class Report(Mapping[FunctionId, "FunctionReport"]):
     """The reports of a run's functions by id. Printed, a table of functions, or of codes where there are many."""
 
     def __init__(self, view: RunView, began_at: float) -> None:
-        self._plan = view.plan
-        self._view = view
+        self._live = view
         self._began_at = began_at
+
+    @cached_property
+    def _view(self) -> "RunFacts":
+        """The facts of the run; of one that grows a picture of them, since it goes on and forgets functions."""
+        return self._live if self._recorded is None else self._recorded
+
+    @cached_property
+    def _recorded(self) -> "RecordedRun | None":
+        if not (self._live.forgets or self._live.history):
+            return None
+        from handoff_actors.report.recorded_run import RecordedRun  # noqa: PLC0415 - most runs don't grow
+
+        return RecordedRun(self._live)
+
+    @property
+    def _plan(self) -> "Plan":
+        return self._view.plan
 
     def __getitem__(self, function_id: FunctionId) -> "FunctionReport":
         return self._report(self._plan.index(function_id))
@@ -70,7 +96,8 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
     @cached_property
     def timeline(self) -> Timeline:
         """The times at which each function waited and ran; made when it is first asked for."""
-        return Timeline(self._view, self._began_at)
+        added_by = {} if self._recorded is None else self._recorded.added_by()
+        return Timeline(self._view, self._began_at, added_by)
 
     @property
     def duration_s(self) -> float:
@@ -96,10 +123,18 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
     def by_code(self) -> list[CodeReport]:
         """Functions of the same code together, those that ran longest in sum first. Serialize hooks are among them."""
         names = [code_name(template.code) for template in self._plan.templates]
-        groups: dict[str, list[Index]] = {}
+        groups: dict[str, _CodeGroup] = {}
+
+        def group_of(code: str) -> _CodeGroup:
+            return groups.get(code) or groups.setdefault(code, _CodeGroup([], [], []))
+
         for index in self.timeline.indices:
-            groups.setdefault(names[self._plan.template_of[index]], []).append(index)
-        reports = [self._code_report(code, indices) for code, indices in groups.items()]
+            group_of(names[self._plan.template_of[index]]).done.append(index)
+        for index in self._view.failures:
+            group_of(names[self._plan.template_of[index]]).failed.append(index)
+        for sums in () if self._recorded is None else self._recorded.sums:
+            group_of(sums.code).sums.append(sums)
+        reports = [self._code_report(code, group) for code, group in groups.items()]
         return sorted(reports, key=lambda report: -report.time.ran_s)
 
     # --- Tables -------------------------------------------------------------------------------------------------
@@ -124,12 +159,13 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
         return table(heads, shown, left_out) + paragraph(self._lines_below())
 
     def _lines_below(self) -> str:
-        return f"{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._relays()}{self._retirements()}"
+        return f"{self._totals()}\n{self._losses()}\n{self._critical_line()}{self._relays()}{self._retirements()}{self._left_out()}"
 
     def _rows_by_function(self) -> tuple[Row, list[Row]]:
         heads = ("function", "node", "worker", "tries", "began", "ran", "room", "moving", "overhead")
         outcomes = [self._view.outcome(index) for index in self._plan.index_of.values()]
         are_all_done = {"done", "reused"}.issuperset(outcomes)
+        has_parents = any(self._view.parent(index) is not None for index in self._plan.index_of.values())
         rows: list[Row] = [
             (
                 str_of(entry.function_id),
@@ -140,13 +176,16 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
                 nbytes(entry.moved_nbytes),
                 nbytes(entry.result_nbytes),
                 *(() if are_all_done else (entry.outcome,)),
+                *(("" if entry.parent is None else str_of(entry.parent),) if has_parents else ()),
             )
             for entry in self.values()
         ]
-        return (*heads, "moved in", "result", *(() if are_all_done else ("outcome",))), rows
+        further = (*(() if are_all_done else ("outcome",)), *(("parent",) if has_parents else ()))
+        return (*heads, "moved in", "result", *further), rows
 
     def _rows_by_code(self) -> tuple[Row, list[Row]]:
         heads = ("code", "count", "tries", "nodes", "ran", "median", "room", "moving", "overhead")
+        have_failed = any(entry.failed for entry in self.by_code)
         rows: list[Row] = [
             (
                 entry.code,
@@ -156,10 +195,11 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
                 *map(seconds, (entry.time.ran_s, entry.median_ran_s, *_lost(entry.time))),
                 nbytes(entry.moved_nbytes),
                 nbytes(entry.result_nbytes),
+                *((str(entry.failed),) if have_failed else ()),
             )
             for entry in self.by_code
         ]
-        return (*heads, "moved in", "results"), rows
+        return (*heads, "moved in", "results", *(("failed",) if have_failed else ())), rows
 
     def _totals(self) -> str:
         workers = self.timeline.workers
@@ -203,6 +243,10 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             for index, reason in sorted(self._view.retired.items())
         )
 
+    def _left_out(self) -> str:
+        summed = 0 if self._recorded is None else self._recorded.summed
+        return f"\n{count(summed, 'earlier function')} in the sums by code alone" if summed else ""
+
     # --- One by one ---------------------------------------------------------------------------------------------
 
     def _report(self, index: Index) -> "FunctionReport":
@@ -228,6 +272,7 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             time=timeline.breakdown(index) if has_run else NOTHING,
             outcome=view.outcome(index),
             retired=view.retired.get(index, ""),
+            parent=view.parent(index),
         )
 
     def _report_without_result(self, index: Index) -> "FunctionReport":
@@ -251,23 +296,43 @@ class Report(Mapping[FunctionId, "FunctionReport"]):
             sent_at=sent_at,
             outcome=view.outcome(index),
             retired=view.retired.get(index, ""),
+            parent=view.parent(index),
         )
 
-    def _code_report(self, code: str, indices: list[Index]) -> CodeReport:
+    def _code_report(self, code: str, group: "_CodeGroup") -> CodeReport:
         # `statistics` imports decimals and fractions, 2 ms that only readers of reports need to pay.
         from statistics import median  # noqa: PLC0415
 
-        view = self._view
+        view, (done, failed, sums) = self._view, group
+        ran_s = [view.ran_s[index] for index in done]
+        nodes = set(map(self.timeline.node_of, done)).union(*[each.nodes for each in sums])
         return CodeReport(
             code=code,
-            count=len(indices),
-            nodes=tuple(sorted({self.timeline.node_of(index) for index in indices})),
-            time=Breakdown.total(map(self.timeline.breakdown, indices)),
-            median_ran_s=median(view.ran_s[index] for index in indices),
-            attempts=sum(view.tries(index) for index in indices),
-            moved_nbytes=sum(view.moved.get(index, 0) for index in indices),
-            result_nbytes=sum(map(view.result_nbytes, indices)),
+            count=len(done) + sum(each.count for each in sums),
+            nodes=tuple(sorted(nodes)),
+            time=Breakdown.total([*map(self.timeline.breakdown, done), *map(_time_of, sums)]),
+            median_ran_s=median(ran_s) if ran_s else 0.0,
+            attempts=sum(map(view.tries, (*done, *failed))) + sum(each.attempts for each in sums),
+            moved_nbytes=sum(view.moved.get(index, 0) for index in done)
+            + sum(each.moved_nbytes for each in sums),
+            result_nbytes=sum(map(view.result_nbytes, done)) + sum(each.result_nbytes for each in sums),
+            failed=len(failed) + sum(each.failed for each in sums),
+            longest_ran_s=max((*ran_s, *[each.longest_ran_s for each in sums]), default=0.0),
         )
+
+
+class _CodeGroup(NamedTuple):
+    """The functions of one code: those that are done, those that have failed, and sums over further ones."""
+
+    done: list[Index]
+    failed: list[Index]
+    sums: "list[CodeHistory]"
+
+
+def _time_of(sums: "CodeHistory") -> Breakdown:
+    return Breakdown(
+        sums.inputs_s, sums.retries_s, sums.resources_s, overhead_s=sums.overhead_s, ran_s=sums.ran_s
+    )
 
 
 def _lost(time: Breakdown) -> tuple[float, float, float]:

@@ -14,13 +14,16 @@ heard of, unless it went along with them to one worker. A value is brought in be
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from handoff_actors.core.run.state import APP, Transfer
-from handoff_actors.core.run.view import RunView
-from handoff_actors.ids import Index
+from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import Breakdown
+from handoff_actors.report.facts import RunFacts
+
+_NONE: Final[Mapping[Index, Index]] = MappingProxyType({})
 
 
 class WorkerKey(NamedTuple):
@@ -33,10 +36,12 @@ class WorkerKey(NamedTuple):
 class Timeline:
     """The times of every function that is done and was not reused, in seconds since the run began."""
 
-    def __init__(self, view: RunView, began_at: float) -> None:
+    def __init__(self, view: RunFacts, began_at: float, added_by: Mapping[Index, Index] = _NONE) -> None:
         plan = self.plan = view.plan
         self._view = view
         self._began_at = began_at
+        #: Functions that were added by others, each with the one that has returned the graph that it is in, if that is known.
+        self.added_by = added_by
         size = plan.size
         #: Of each template, whether it is for functions that share a worker, and whether they claim anything.
         self._is_async = [template.is_async for template in plan.templates]
@@ -76,6 +81,14 @@ class Timeline:
         """Name the node that the function ran on."""
         return self._view.node[index] or ""
 
+    def added_at(self, index: Index) -> float:
+        """Return the time at which the run was given the function; 0.0 for one that it has begun with."""
+        return max(0.0, self._view.added_at[index] - self._began_at)
+
+    def parent(self, index: Index) -> FunctionId | None:
+        """Return the id of the function that has added this one; None for those of the app."""
+        return self._view.parent(index)
+
     def has(self, index: Index) -> bool:
         """Tell whether the function is done and was not reused."""
         return self._view.is_done(index) and self._view.tries(index) > 0
@@ -89,8 +102,8 @@ class Timeline:
         return self._view.finished_at[index] - self._began_at
 
     def last_producer(self, index: Index) -> Index | None:
-        """Return the input that was made last."""
-        return max(self.plan.producers[index], key=self._made_at, default=None)
+        """Return the input that was made last, or the function that has added this one, which had to end before, too."""
+        return max(self._before(index), key=self._made_at, default=None)
 
     def arrivals(self, index: Index) -> list[Transfer]:
         """List the transfers of a function's inputs that went on while it waited at its node."""
@@ -106,7 +119,7 @@ class Timeline:
         ]
 
     def breakdown(self, index: Index) -> Breakdown:
-        """Divide a function's time, from the beginning of the run until it ended."""
+        """Divide a function's time, from when it was added, or else from the beginning of the run, until it ended."""
         started_at, ended_at = self.started_at[index], self.ended_at[index]
         inputs_at, ready_at, sent_at = self.inputs_at[index], self.ready_at[index], self.sent_at[index]
         arrivals = self.arrivals(index)
@@ -117,7 +130,7 @@ class Timeline:
         again_s = ready_at - heard_at
         first_s = 0.0 if self._view.tries(index) > 1 else again_s
         return Breakdown(
-            inputs_s=inputs_at,
+            inputs_s=max(0.0, inputs_at - self.added_at(index)),
             retries_s=again_s - first_s,
             resources_s=(sent_at - ready_at) + (free_at - arrived_at),
             moving_s=arrived_at - moved_since,
@@ -136,7 +149,20 @@ class Timeline:
         return self.ended_at[index] if self.has(index) else max(0.0, self.received_at(index))
 
     def _inputs_heard_at(self, index: Index) -> float:
-        return max((self.received_at(producer) for producer in self.plan.producers[index]), default=0.0)
+        return max((self.received_at(producer) for producer in self._before(index)), default=0.0)
+
+    def _before(self, index: Index) -> Sequence[Index]:
+        """List the functions that had to end before this one could run."""
+        producers, adder = self.plan.producers[index], self.added_by.get(index)
+        return producers if adder is None else (*producers, adder)
+
+    def _inputs_made_at(self, index: Index) -> float:
+        added_at = self.added_at(index)
+        if self._view.forgets and not self.plan.producers[index] and self._view.tries(index) <= 1:
+            # What it has taken, if anything, is not known any more.
+            return max(self._view.ready_at[index] - self._began_at, added_at)
+        made_at = max(map(self._made_at, self._before(index)), default=added_at)
+        return made_at if index in self.added_by else max(made_at, added_at)
 
     def _group_by_worker(self) -> dict[WorkerKey, list[Index]]:
         workers: dict[WorkerKey, list[Index]] = {}
@@ -177,7 +203,7 @@ class Timeline:
         when the one before them is heard of, which is when all of them have ended.
         """
         view, began_at, latest = self._view, self._began_at, self.started_at[index]
-        inputs_at = max(map(self._made_at, self.plan.producers[index]), default=0.0)
+        inputs_at = self._inputs_made_at(index)
         # The result of an input that has run again since may have been an earlier one.
         self.inputs_at[index] = inputs_at = min(inputs_at, latest)
         ready_at = min(max(view.ready_at[index] - began_at, inputs_at), latest)
@@ -216,7 +242,7 @@ class Timeline:
             yield from (taker for taker in takers if self.has(taker) and self.node_of(taker) == node)
 
 
-def in_order(view: RunView, indices: Iterable[Index]) -> list[Index]:
+def in_order(view: RunFacts, indices: Iterable[Index]) -> list[Index]:
     """Sort functions by when their ends were heard; those heard of at once by when they were sent, inputs first."""
     levels = view.plan.bottom_level
     return sorted(
@@ -224,7 +250,7 @@ def in_order(view: RunView, indices: Iterable[Index]) -> list[Index]:
     )
 
 
-def laid_out(view: RunView, worker: Sequence[Index]) -> Iterator[tuple[Index, float, float]]:
+def laid_out(view: RunFacts, worker: Sequence[Index]) -> Iterator[tuple[Index, float, float]]:
     """Place functions of one worker, in order, on the app's clock: yield when each began and ended, from the last one.
 
     None begins before it was sent, whatever its node says.

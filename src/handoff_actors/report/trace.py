@@ -1,8 +1,8 @@
 """A run in the trace event format of Chrome, which Perfetto and speedscope open.
 
 Nodes are processes, workers their threads; what was brought to a node has a thread of its own. Waiting is shown as
-asynchronous slices and, from producers to consumers, arrows lead: both only where there are not too many functions to
-see any. Times are microseconds since the run began, to the nanosecond.
+asynchronous slices, and arrows lead from producers to consumers, and from functions that have returned graphs to the
+functions in these: both only where there are not too many functions to see any. Times are microseconds since the run began, to the nanosecond.
 """
 
 import json
@@ -43,7 +43,8 @@ def events_of(timeline: Timeline) -> list[Event]:
     events = [*trace.slices(), *trace.counts()]
     if len(timeline.indices) <= MOST_WAITS:
         events += trace.waits()
-    if sum(len(timeline.plan.producers[index]) for index in timeline.indices) <= MOST_ARROWS:
+    uses = sum(len(timeline.plan.producers[index]) for index in timeline.indices)
+    if uses + len(timeline.added_by) <= MOST_ARROWS:
         events += trace.arrows()
     # A slice that ends goes before one that begins at the same time, and the longer of two slices first.
     events.sort(key=lambda event: (event["ts"], event["ph"] != "e", -event.get("dur", 0.0)))
@@ -88,17 +89,19 @@ class _Trace:
         for index in track.functions:
             span = _span(timeline.started_at[index], timeline.ended_at[index])
             code = code_of(timeline.plan, index)
+            parent = timeline.parent(index)
+            named = {"code": code} | ({} if parent is None else {"parent": str_of(parent)})
             parts = _in_ms(timeline.breakdown(index))
-            yield _event(
-                "X", self._name(index), "function", process, thread, **span, args={"code": code} | parts
-            )
+            yield _event("X", self._name(index), "function", process, thread, **span, args=named | parts)
 
     def waits(self) -> Iterator[Event]:
         """Show the waits of each function before it began."""
         timeline = self._timeline
         for index in timeline.indices:
             process, _ = self._places[index]
-            moments = (0.0, timeline.inputs_at[index], timeline.sent_at[index], timeline.started_at[index])
+            inputs_at, sent_at = timeline.inputs_at[index], timeline.sent_at[index]
+            added_at = min(timeline.added_at(index), inputs_at)
+            moments = (added_at, inputs_at, sent_at, timeline.started_at[index])
             whats = ("waits for inputs", "waits to be sent", "waits on its node")
             for what, began_at, ended_at in zip(whats, moments[:-1], moments[1:], strict=True):
                 if _microseconds(began_at) < _microseconds(ended_at):
@@ -139,24 +142,23 @@ class _Trace:
             } | {"args": values}
 
     def arrows(self) -> Iterator[Event]:
-        """Draw an arrow from each function to those that take its result."""
+        """Draw an arrow from each function to those that take its result, and to those that it has added."""
         timeline, number = self._timeline, 0
         for index in timeline.indices:
-            for producer in timeline.plan.producers[index]:
-                if producer not in self._places:
-                    continue
-                number += 1
-                common = {"name": "result", "cat": "result", "id": number}
-                # An arrow belongs to the slice that its ends are within.
-                middle = (timeline.started_at[producer] + timeline.ended_at[producer]) / 2
-                yield (
-                    _event("s", "result", "result", *self._places[producer], ts=_microseconds(middle))
-                    | common
-                )
-                began_at = _microseconds(timeline.started_at[index])
-                yield (
-                    _event("f", "result", "result", *self._places[index], ts=began_at) | common | {"bp": "e"}
-                )
+            adder = timeline.added_by.get(index)
+            pairs = [("result", producer) for producer in timeline.plan.producers[index]]
+            for name, begin in [*pairs, *([] if adder is None else [("parent", adder)])]:
+                if begin in self._places:
+                    number += 1
+                    yield from self._arrow(name, number, begin, index)
+
+    def _arrow(self, name: str, number: int, begin: Index, end: Index) -> Iterator[Event]:
+        timeline = self._timeline
+        # An arrow belongs to the slice that its ends are within.
+        middle = _microseconds((timeline.started_at[begin] + timeline.ended_at[begin]) / 2)
+        began_at = _microseconds(timeline.started_at[end])
+        yield _event("s", name, name, *self._places[begin], ts=middle, id=number)
+        yield _event("f", name, name, *self._places[end], ts=began_at, id=number, bp="e")
 
     def _name(self, index: Index) -> str:
         ids = self._timeline.plan.ids

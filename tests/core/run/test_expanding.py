@@ -176,6 +176,45 @@ def test_graphs_nest_and_follow_one_another() -> None:
     run.check()
 
 
+def test_each_function_names_the_one_that_has_added_it() -> None:
+    run = parent_and_dependent()
+    expanded(run)
+    run.handle(completed("a", grown(2, expansion_of(*BOTH, result="both"))), 2.0)
+    run.handle(completed("a", done(3), done(4), done(5)), 3.0)
+    run.handle(completed("a", done(2, attempt=2)), 4.0)
+    run.handle(completed("a", grown(0, expansion_of(*BOTH, result="both"), attempt=2)), 5.0)
+
+    parents = {function_id: run.view.parent(index) for function_id, index in run.view.plan.index_of.items()}
+
+    assert parents == {
+        "f": None,
+        "after": None,
+        "f/0": "f",
+        "f/1": "f",
+        "f/0/0": "f/0",
+        "f/0/1": "f/0",
+        "f/2.0": "f",
+        "f/2.1": "f",
+    }
+
+
+def test_functions_that_were_added_by_others_are_explained_with_their_parents() -> None:
+    run = parent_and_dependent()
+    graph = (Function("x", (), code), Function("y", ["x"], code))
+
+    run.handle(completed("a", grown(0, expansion_of(*graph, result="y"))), 1.0)
+    found = {entry.function_id: entry for entry in run.view.explain()}
+    one_by_one = [run.view.explain_one(index) for index in (0, 1, 2)]
+
+    assert {name: (entry.parent, entry.state) for name, entry in found.items()} == {
+        "f": (None, "waiting"),
+        "after": (None, "waiting"),
+        "f/0": ("f", "sent"),
+    }
+    assert found["f"].waits_for == ("f/0",)
+    assert one_by_one == list(found.values())
+
+
 def test_deeper_functions_go_first() -> None:
     run = run_of(*(Function(name, (), code) for name in "abc"), max_concurrency=1)
     run.start(0.0, [node_up()])
@@ -299,6 +338,7 @@ def test_large_arguments_come_from_the_node_that_has_made_them() -> None:
     assert job.args == [Ref(FIRST.index, 100, ["address of a"])]
     assert job.constants == Ref(SECOND.index, 200, ["address of a"])
     assert run.view.plan.ids[2:] == ["f/parts", "f/0"]
+    assert [run.view.parent(index) for index in (2, 3)] == ["f", "f"]
     assert [*run.view.holders(2)] == ["a"]
     run.check()
 

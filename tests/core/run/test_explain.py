@@ -2,6 +2,9 @@ from handoff_actors.graph import Function
 from tests.core.builders import (
     async_code,
     code,
+    completed,
+    done,
+    failed,
     node_up,
     run_of,
 )
@@ -49,3 +52,17 @@ def test_node_with_room_is_explained_by_the_limit_of_the_run() -> None:
     _, second = run.view.explain()
 
     assert second.nodes == {"a": "has room; other functions go first, or max_concurrency is reached"}
+
+
+def test_one_function_is_explained_as_among_all_and_not_at_all_once_it_has_ended() -> None:
+    run = run_of(Function("flaky", [], code), Function("done", [], code))
+    run.start(0.0, [node_up("a", workers=2)])
+    run.handle(failed("a", 0), 1.0)
+    run.handle(completed("a", done(1)), 2.0)
+
+    flaky, ended = run.view.explain_one(0), run.view.explain_one(1)
+
+    assert [flaky] == run.view.explain()
+    assert flaky is not None
+    assert len(flaky.story) > 0
+    assert ended is None

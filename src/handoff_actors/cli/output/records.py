@@ -78,10 +78,15 @@ def report_json(dag_id: FunctionId, report: "Report") -> str:
 
 def functions_by_id(reports: "Mapping[FunctionId, FunctionReport]") -> dict[str, object]:
     """Return the fields of each function's report by the text of its id."""
-    keys = json_keys(reports)
+    key_of = dict(zip(reports, json_keys(reports), strict=True))
+
+    def text(parent: FunctionId | None) -> str | None:
+        return None if parent is None else key_of.get(parent) or str_of(parent)
+
     return {
-        key: json_fields(entry) | {"function_id": key}
-        for key, entry in zip(keys, reports.values(), strict=True)
+        key_of[function_id]: json_fields(entry)
+        | {"function_id": key_of[function_id], "parent": text(entry.parent)}
+        for function_id, entry in reports.items()
     }
 
 

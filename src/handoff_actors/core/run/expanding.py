@@ -19,6 +19,7 @@ from handoff_actors.core.run.expanded_program import (
 )
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.growing_program import GrowingProgram, dependents_of
+from handoff_actors.core.run.history import History
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.retention import Retention
@@ -59,6 +60,7 @@ class Expanding:
         retention: Retention,
         stories: StoryLog,
         observing: Observing,
+        history: History,
         max_functions: int,
     ) -> None:
         self._program = program
@@ -73,6 +75,7 @@ class Expanding:
         self._retention = retention
         self._stories = stories
         self._observing = observing
+        self._history = history
         self._max_functions = max_functions
         self._programs = ExpandedPrograms(state.parted)
         #: Functions that were added so far.
@@ -119,6 +122,7 @@ class Expanding:
             self._copy(entry, parent, node, now)
         added, outer = self._programs.make(expansion, templates, parent)
         self._count += len(expansion.producers)
+        self._history.note_expanded(index, entry, node.name, now)
         self._scheduler.completed(index, node)
         self._scheduler.learn(index, entry.ran_s)
         goes_on_anyway = index in self._state.added_anyway or run_if_of(plan, index) != "success"
@@ -128,8 +132,8 @@ class Expanding:
         self._scheduler.remove([index])
         part = self._growing.expand(added, index, expansion.result, outer)
         fresh = [each for each in part.indices if each != index]
-        self._state.add(fresh)
-        self._state.set_expanded(index)
+        self._state.add(fresh, now)
+        self._state.set_expanded(index, now)
         if goes_on_anyway:
             self._state.added_anyway.update(part.indices)
         self._scheduler.add(part, added)
@@ -162,7 +166,7 @@ class Expanding:
         if any(producer in self._plan.hook_of for producer in self._plan.producers[owner]):
             # What serialize hooks have made is for the parent's node.
             self._plan.node_of[owner] = node.name
-        self._state.add([owner])
+        self._state.add([owner], now)
         self._scheduler.copied(entry.index, owner)
         self._feasibility.add([owner])
         self._retention.added([owner], ())

@@ -21,7 +21,8 @@ class Explanation:
 
     #: The function's id.
     function_id: FunctionId
-    #: "waiting" for inputs, "ready" and waiting for a node, "sent" to one, or "resting" before its next try.
+    #: "waiting" for inputs, "ready" and waiting for a node, "sent" to one, or "resting" before its next try; "held" in the app,
+    #: which has not yet given it to its open run: see `max_pending`.
     state: str
     #: The inputs that are not there yet.
     waits_for: tuple[FunctionId, ...]
@@ -37,6 +38,8 @@ class Explanation:
     story: Story
     #: The objects of `per_worker` that it needs, by name, and the nodes with workers that have them.
     warm: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The function that has added it; None for those of the app.
+    parent: FunctionId | None = None
 
 
 def explain(
@@ -51,10 +54,10 @@ def explain(
     for index in state.unfinished():
         own = departures.get(index)
         story = NO_STORY if own is None else stories.story_of(index, own)
-        yield _explain_one(index, plan, state, scheduler, story, nested)
+        yield explain_one(index, plan, state, scheduler, story, nested)
 
 
-def _explain_one(
+def explain_one(
     index: Index,
     plan: Plan,
     state: RunState,
@@ -62,22 +65,11 @@ def _explain_one(
     story: Story,
     nested: NestedRun,
 ) -> Explanation:
+    """Explain a function that is not done. `story` is its own; an empty one if no fault is in it."""
     phase = state.phase[index]
     where = {READY: "ready", SENT: "sent", RESTING: "resting"}.get(phase, "waiting")
     need = scheduler.needs.of[index]
-    nodes: dict[str, str] = {}
-    if phase == READY:
-        target = scheduler.destinations.target_of(index)
-        hook = plan.hook_of.get(index)
-        is_declined = not scheduler.declined_by_policy.isdisjoint(
-            {index, index if hook is None else hook.consumer}
-        )
-        nodes = {
-            node.name: _why_not(node, need, target, scheduler.why_late(index, node), is_declined=is_declined)
-            for node in scheduler.nodes.values()
-        }
-        if target is not None and target not in nodes:
-            nodes[target] = "is not there"
+    nodes = _why_not_sent(index, plan, scheduler) if phase == READY else {}
     if phase == SENT and state.cut_off:
         nodes |= _relayed_inputs(index, plan, state)
     if nested.is_on and phase in {READY, SENT}:
@@ -86,10 +78,34 @@ def _explain_one(
     waits_for = tuple(
         plan.ids[producer] for producer in plan.producers[index] if state.awaits(index, producer)
     )
-    function_id, warm = plan.ids[index], _warm(index, plan, scheduler)
     return Explanation(
-        function_id, where, waits_for, need.cost, state.node[index], state.tries(index), nodes, story, warm
+        plan.ids[index],
+        where,
+        waits_for,
+        need.cost,
+        state.node[index],
+        state.tries(index),
+        nodes,
+        story,
+        _warm(index, plan, scheduler),
+        plan.parent_of.get(index),
     )
+
+
+def _why_not_sent(index: Index, plan: Plan, scheduler: Scheduler) -> dict[str, str]:
+    """Say by node why a function that is ready has not been sent there."""
+    need, target = scheduler.needs.of[index], scheduler.destinations.target_of(index)
+    hook = plan.hook_of.get(index)
+    is_declined = not scheduler.declined_by_policy.isdisjoint(
+        {index, index if hook is None else hook.consumer}
+    )
+    nodes = {
+        node.name: _why_not(node, need, target, scheduler.why_late(index, node), is_declined=is_declined)
+        for node in scheduler.nodes.values()
+    }
+    if target is not None and target not in nodes:
+        nodes[target] = "is not there"
+    return nodes
 
 
 def _warm(index: Index, plan: Plan, scheduler: Scheduler) -> dict[str, tuple[str, ...]]:

@@ -90,6 +90,8 @@ class GrowingProgram:
         depth = 1 + plan.bottom_level[parent] // LEVELS_PER_DEPTH
         part = self._place(added, indices, outer, (), depth)
         part.parent, part.step = parent, step
+        # The function that takes the parent's place, and has its id, was added by whatever has added the parent.
+        plan.parent_of |= dict.fromkeys([each for each in indices if each != parent], plan.ids[parent])
         part.within = left.within if left is not None and left.parent == parent else left
         plan.dependents[parent] = dict.fromkeys([*dependents, *plan.dependents[parent]])
         if left is not None:
@@ -145,6 +147,7 @@ class GrowingProgram:
         put(plan.group_of, [copied], [-1])
         put(plan.dependents, [copied], [{}])
         plan.index_of[function_id] = copied
+        plan.parent_of[copied] = plan.ids[index]
         for producer in plan.producers[copied]:
             dependents_of(plan, producer)[copied] = None
         part = self._part_of.get(index)
@@ -203,6 +206,7 @@ class GrowingProgram:
             plan.args[index] = plan.producers[index] = ()
             plan.max_retries.pop(index, None)
             plan.retry_backoff.pop(index, None)
+            plan.parent_of.pop(index, None)
             self._remove_hook(index)
             self._leave(self._part_of.pop(index), gone)
             self._indices.give_back(index)

@@ -16,6 +16,7 @@ from handoff_actors.core.run.expanding import Expanding
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing_program import GrowingProgram
+from handoff_actors.core.run.history import History
 from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
@@ -60,6 +61,7 @@ class Growth:
         failures: Failures,
         result_fetch: ResultFetch,
         completion: Completion,
+        history: History,
         make_books: Callable[[], GrowthBooks],
         *,
         is_open: bool,
@@ -75,6 +77,7 @@ class Growth:
         self._failures = failures
         self._result_fetch = result_fetch
         self._completion = completion
+        self._history = history
         self._make_books = make_books
         #: Functions may be added.
         self.is_open = is_open
@@ -106,7 +109,7 @@ class Growth:
             self._books.retention.begin()
         part = self._books.program.add(grow.program, grow.app_values, grow.depth)
         indices = part.indices
-        self._state.add(indices)
+        self._state.add(indices, now)
         self._scheduler.add(part, grow.program)
         self._recovery.skipping.add(part)
         self._books.retention.added(indices, [indices[place] for place in grow.held])
@@ -192,12 +195,14 @@ class Growth:
         if self._state.stored or self._state.left_at:
             for index in (*indices, *values):
                 self._drop_value(index, drops)
+        self._history.note(indices)
         self._state.forget(indices)
         self._retries.forget(indices)
         self._drain.forget(indices)
         self._result_fetch.forget(indices)
         self._scheduler.remove(indices)
         removed = self._books.program.remove(indices)
+        self._history.forget_templates(removed.templates)
         for template in removed.templates:
             for node in self._scheduler.nodes.values():
                 node.templates.discard(template)

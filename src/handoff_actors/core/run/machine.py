@@ -84,7 +84,9 @@ class RunMachine:
         self._ends = parts.ends
         self._nested = parts.nested
         #: The read-only view for code outside of `core.run`.
-        self.view = RunView(program.plan, self.state, self.scheduler, self._stories, self._nested)
+        self.view = RunView(
+            program.plan, self.state, self.scheduler, self._stories, self._nested, parts.history
+        )
         self._deadline: float | None = None
         self._effects: list[RunEffect] = []
 

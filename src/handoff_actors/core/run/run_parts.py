@@ -9,6 +9,7 @@ from handoff_actors.core.run.expanding import Expanding
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.growing_program import GrowingProgram
 from handoff_actors.core.run.growth import Growth, GrowthBooks
+from handoff_actors.core.run.history import History
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
@@ -51,6 +52,7 @@ class RunParts:
         self.result_fetch = ResultFetch(options.wanted, self.state)
         self.completion = Completion(run)
         self.stories = StoryLog(plan, self.state)
+        self.history = History(plan, self.state)
         self.observing = Observing(self.state, is_on=options.observe)
         self.recording = Recording(plan, self.state, self.result_fetch, is_on=options.is_journaled)
         self.recovery = self._make_recovery()
@@ -101,6 +103,7 @@ class RunParts:
             self.failures,
             self.result_fetch,
             self.completion,
+            self.history,
             partial(self._make_books, program, options.max_functions),
             is_open=options.is_open,
         )
@@ -119,6 +122,7 @@ class RunParts:
             retention,
             self.stories,
             self.observing,
+            self.history,
             max_functions,
         )
         return GrowthBooks(growing, retention, expanding)

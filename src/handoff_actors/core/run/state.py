@@ -121,6 +121,8 @@ class RunState:
 
     def _have_facts_for_report(self) -> None:
         self.worker = array("l")
+        #: 0.0 for functions that the run has begun with.
+        self.added_at = array("d")
         self.ready_at, self.sent_at = array("d"), array("d")
         self.finished_at, self.ran_s = array("d"), array("d")
         #: Bytes of stored input that had to move, where there were any.
@@ -140,7 +142,7 @@ class RunState:
 
     # --- Functions that come and go -----------------------------------------------------------------------------
 
-    def add(self, indices: Sequence[Index]) -> None:
+    def add(self, indices: Sequence[Index], now: float = 0.0) -> None:
         """Take functions that are in the plan by now: first those whose indices were free, then those with new ones."""
         phase, producers = self.phase, self._plan.producers
         reused = indices[: bisect_left(indices, True, key=len(phase).__le__)]
@@ -153,19 +155,22 @@ class RunState:
             phase.extend(bytes(count))
             self.missing += map(len, producers[len(self.missing) :])
             zeros = bytes(8 * count)
-            for times in (self.ready_at, self.sent_at, self.finished_at, self.ran_s):
+            for times in (self.added_at, self.ready_at, self.sent_at, self.finished_at, self.ran_s):
                 times.frombytes(zeros)
             for numbers in (self.attempt, self.worker):
                 numbers.frombytes(zeros)
             self.node += [None] * count
+        if now:
+            for index in indices:
+                self.added_at[index] = now
         self.added += len(indices)
         self.remaining += len(indices)
 
-    def set_expanded(self, index: Index) -> None:
+    def set_expanded(self, index: Index, now: float) -> None:
         """Note that another function, which is in the plan by now, has this index; its result is that of the one before."""
         self.change(index, PhaseEvent.EXPANDED)
         self.earlier_attempts[index] = self.attempt[index]
-        self.ready_at[index] = 0.0
+        self.added_at[index], self.ready_at[index] = now, 0.0
 
     def set_owner(self, index: Index, node: str, parts: Sequence[StoredPart], now: float) -> None:
         """Note that a function that was added just now is done: it has made these parts."""

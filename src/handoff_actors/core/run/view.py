@@ -1,28 +1,25 @@
 """A read-only view of a run: all that reports, displays, integrations and the shell may know of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from handoff_actors.core.run.history import History
 from handoff_actors.core.run.nested_run import NestedRun
+from handoff_actors.core.run.outcomes import FunctionOutcome, outcome_of, result_nbytes
 from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import Failure, RunState, Transfer
-from handoff_actors.core.run.story import Story, StoryLog
+from handoff_actors.core.run.story import NO_STORY, Story, StoryLog
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Attempt, Index, RunId
+from handoff_actors.ids import Attempt, FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref, StoredPart
 from handoff_actors.wire.messages.members import RunProgress
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
-
-
-#: The end of a function; "skipped": it did not run, since one that it depends on has failed or was skipped, or since a condition
-#: of it is false; or it has returned SKIP.
-FunctionOutcome = Literal["done", "reused", "failed", "skipped", "unfinished"]
 
 
 class FunctionCounts(Struct, frozen=True):
@@ -56,6 +53,8 @@ class RunView:
     #: The number of times each function has been sent to a node; 0 for one that was reused.
     #: The process id of the worker that ran it.
     worker: Final[Sequence[int]]
+    #: When the run was given it; 0.0 for what it has begun with.
+    added_at: Final[Sequence[float]]
     ready_at: Final[Sequence[float]]
     sent_at: Final[Sequence[float]]
     finished_at: Final[Sequence[float]]
@@ -78,10 +77,14 @@ class RunView:
         scheduler: Scheduler,
         stories: StoryLog,
         nested: NestedRun,
+        history: History,
     ) -> None:
         self.plan = plan
+        #: The functions that the run has forgotten.
+        self.history = history
         self.node = state.node
         self.worker = state.worker
+        self.added_at = state.added_at
         self.ready_at = state.ready_at
         self.sent_at = state.sent_at
         self.finished_at = state.finished_at
@@ -108,6 +111,11 @@ class RunView:
     def remaining(self) -> int:
         """The number of functions that have yet to end, well or not."""
         return self._state.remaining
+
+    @property
+    def forgets(self) -> bool:
+        """True for a run that forgets functions that nobody needs any more."""
+        return self._state.changed is not None
 
     def counts(self) -> FunctionCounts:
         """Count the functions by how far they are."""
@@ -163,13 +171,7 @@ class RunView:
 
     def outcome(self, index: Index) -> FunctionOutcome:
         """Say how the function has ended, if it has."""
-        if index in self._state.skipped:
-            return "skipped"
-        if self.is_done(index):
-            return "reused" if self.is_reused(index) else "done"
-        if index in self.failures:
-            return "failed"
-        return "skipped" if index in self.failed_behind else "unfinished"
+        return outcome_of(self._state, index)
 
     def is_reused(self, index: Index) -> bool:
         """Tell whether the function was done before the run began."""
@@ -184,6 +186,20 @@ class RunView:
         from handoff_actors.core.run.explain import explain  # noqa: PLC0415 - most runs are never asked
 
         return list(explain(self.plan, self._state, self._scheduler, self._stories, self._nested))
+
+    def explain_one(self, index: Index) -> "Explanation | None":
+        """Explain why a function is where it is; None for one that has ended."""
+        from handoff_actors.core.run.explain import explain_one  # noqa: PLC0415 - as above
+
+        if not self._state.is_unfinished(index):
+            return None
+        has_departed = self._stories.has_departed(index)
+        story = self._stories.story_of(index) if has_departed else NO_STORY
+        return explain_one(index, self.plan, self._state, self._scheduler, story, self._nested)
+
+    def parent(self, index: Index) -> FunctionId | None:
+        """Return the id of the function that has added this one; None for those of the app."""
+        return self.plan.parent_of.get(index)
 
     def story(self, index: Index) -> Story:
         """Tell what has happened to the function, and why."""
@@ -210,11 +226,7 @@ class RunView:
 
     def result_nbytes(self, index: Index) -> int:
         """Return the encoded size of a value; 0 where there is none."""
-        inline = self.inline.get(index)
-        if inline is not None:
-            return len(inline)
-        stored = self._state.stored.get(index)
-        return 0 if stored is None else stored.nbytes
+        return result_nbytes(self._state, index)
 
     # --- Nodes --------------------------------------------------------------------------------------------------
 
