@@ -162,6 +162,22 @@ async def test_attempts_are_those_of_one_function_whatever_had_its_place_before(
     assert [await session.call(attempt, 1, max_retries=1) for _ in range(3)] == [2] * 3
 
 
+def tell() -> None:
+    handoff.current().set_progress(1, 2)
+    handoff.current().emit("a value")
+
+
+async def test_events_of_functions_have_the_numbers_of_their_attempts(session: Session) -> None:
+    events: list[handoff.events.RunEvent] = []
+    async with session.open_run(on_event=events.append) as run:
+        for _ in range(4):
+            await run.call(tell)
+
+    reported = [event for event in events if event.kind in {"started", "progressed", "emitted", "completed"}]
+    assert len(reported) == 16
+    assert {event.attempt for event in reported} == {1}
+
+
 async def test_results_are_given_while_the_source_has_no_further_item(session: Session) -> None:
     for options in ({}, {"ordered": False}, {"ahead": 1}):
         answers: asyncio.Queue[int] = asyncio.Queue()
@@ -204,6 +220,12 @@ async def test_source_of_a_map_that_is_left_early_is_closed(session: Session) ->
     await results.aclose()
 
     assert closed.is_set()
+
+
+async def test_map_without_a_source_is_a_mistake(session: Session) -> None:
+    for make in (session.map, handoff.map_sync):
+        with pytest.raises(TypeError, match="there is no source of items"):
+            make(double)
 
 
 async def test_values_are_put_and_kept_also_where_functions_have_failed(session: Session) -> None:

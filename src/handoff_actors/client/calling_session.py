@@ -9,7 +9,7 @@ from handoff_actors.client.execute_options import OpenRunOptions
 from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.options import RunSettings, check_names
-from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_source
+from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_sources
 from handoff_actors.client.session_values import SessionValues
 from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.workers.child.loading import check_may_start
@@ -69,8 +69,7 @@ class CallingSession(SessionValues):
         :raises ValueError: `ahead` is less than 1.
         :raises HandoffError: As for `call`.
         """
-        for source in sources:
-            check_source(source)
+        check_sources(sources)
         return self._calls.map(
             fn, sources, options, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead
         )

@@ -2,7 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
@@ -209,10 +217,15 @@ async def _items(source: Source) -> AsyncIterator[Any]:
         yield item
 
 
-def check_source(source: object) -> None:
-    """Raise TypeError for anything that has no items."""
-    if not isinstance(source, Iterable | AsyncIterable):
-        raise TypeError(f"{repr_of(source)} is no source of items: pass an iterable, or an async one")
+def check_sources(sources: Sequence[object]) -> None:
+    """Raise TypeError where there is none, or one that has no items."""
+    if not sources:
+        raise TypeError(
+            "there is no source of items: pass the iterables whose items the function is to be called with"
+        )
+    for source in sources:
+        if not isinstance(source, Iterable | AsyncIterable):
+            raise TypeError(f"{repr_of(source)} is no source of items: pass an iterable, or an async one")
 
 
 def check_ahead(ahead: int) -> None:

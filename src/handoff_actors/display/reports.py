@@ -73,7 +73,7 @@ class ReportListener:
                     time=time.time(),
                     function_id=self._id_of(progress.index),
                     node=node,
-                    attempt=progress.attempt,
+                    attempt=self._view.tries_by(progress.index, progress.attempt),
                     done=progress.done,
                     total=progress.total,
                 )
@@ -93,7 +93,7 @@ class ReportListener:
                 time=time.time(),
                 function_id=self._id_of(emitted.index),
                 node=node,
-                attempt=emitted.attempt,
+                attempt=self._view.tries_by(emitted.index, emitted.attempt),
                 reason=reason,
                 value=value,
             )

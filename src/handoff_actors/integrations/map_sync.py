@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.run_handle import RunHandle
-from handoff_actors.client.session_calls import AHEAD, FILLS_FOR_S, check_ahead, check_source
+from handoff_actors.client.session_calls import AHEAD, FILLS_FOR_S, check_ahead, check_sources
 from handoff_actors.errors import HandoffError
 from handoff_actors.integrations.background import BackgroundSession, shared
 
@@ -29,8 +29,7 @@ def map_sync(
     As `call_sync`, for code without an event loop. Plain sources are read in the calling thread, between results, and may
     call functions themselves; async ones in the session's loop. `Session.map` has options and errors.
     """
-    for source in sources:
-        check_source(source)
+    check_sources(sources)
     check_ahead(ahead)
     background = shared()
     plain = [source for source in sources if isinstance(source, Iterable)]

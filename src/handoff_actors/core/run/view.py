@@ -181,6 +181,10 @@ class RunView:
         """Count the attempts at the function."""
         return self._state.tries(index)
 
+    def tries_by(self, index: Index, attempt: Attempt) -> int:
+        """Count the attempts at the function up to this one."""
+        return attempt - self._state.earlier_attempts.get(index, 0)
+
     def explain(self) -> "list[Explanation]":
         """Explain why each function that is not done is where it is, in the order of the plan."""
         from handoff_actors.core.run.explain import explain  # noqa: PLC0415 - most runs are never asked
