@@ -17,7 +17,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-from handoff_actors.actors.app.runner import RunnerActor, as_ours
+from handoff_actors.actors.app.run_errors import as_ours
+from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.open_run_facts import OpenRunFacts
 from handoff_actors.client.open_run_values import Handles, OpenRunValue, fetch_after_the_end, keep_result
@@ -60,11 +61,18 @@ class OpenRun(OpenRunFacts):
     and `cancel` may be used, too.
     """
 
-    def __init__(self, begin: Callable[[], Awaitable[GoingRun]], max_pending: int | None = None) -> None:
-        """For `Session.open_run` and `handoff.open_run`."""
+    def __init__(
+        self,
+        begin: Callable[[], Awaitable[GoingRun]],
+        max_pending: int | None = None,
+        *,
+        gives_handles: bool = True,
+    ) -> None:
+        """For `Session.open_run` and `handoff.open_run`. `gives_handles`: results may be arguments of later functions."""
         if max_pending is not None and max_pending < 1:
             raise ValueError(f"max_pending={repr_of(max_pending)}: it must be 1 or more, or None")
         self._begin = begin
+        self._gives_handles = gives_handles
         self._max_pending = max_pending
         self._calls = GrowingDAG()
         self._repeated = RepeatedCalls()
@@ -192,6 +200,7 @@ class OpenRun(OpenRunFacts):
                 self._calls.remove(plain.id)
                 raise
             self._taken.count(function, 1)
+            self._expect_cached((function,))
             self._repeated.note(fn, options, function)
             return self._new_handle(plain.id)
 
@@ -215,6 +224,7 @@ class OpenRun(OpenRunFacts):
         functions = dict(dag.functions)
         if any(map(self._has, functions)):
             functions = renamed(functions, self._graph_count)
+        self._expect_cached(functions.values())
         pairs = zip(dag.functions, functions.values(), strict=True)
         handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
         self._graphs.append(functions)
@@ -226,6 +236,11 @@ class OpenRun(OpenRunFacts):
             raise HandoffError(f"the run is over: {self._error}") from self._error
         if self._is_closing or not self._thread:
             raise HandoffError("functions are added within the block: async with handoff.open_run() as run")
+
+    def _expect_cached(self, functions: Iterable[Function]) -> None:
+        """From the first cached function on, others are to be known by what they are made of: it, and later ones, may take theirs."""
+        if self._gives_handles and any(function.cache is not None for function in functions):
+            self._going.runner.expect_cached()
 
     def _check_place(self, function: Function) -> None:
         if not isinstance(function.node, Collocated):
@@ -459,9 +474,9 @@ class OpenRun(OpenRunFacts):
 
     async def _add_plan(self, plan: Plan) -> None:
         growth = self._going.runner.growth
-        encoded = await self._going.encode(plan, growth.next_index)
+        encoded, found = await self._going.encode(plan, growth.next_index)
         # Hooks come after the functions, and nobody has handles of them.
-        growth.add(encoded, range(len(plan.index_of)))
+        growth.add(encoded, range(len(plan.index_of)), found)
 
     def _feed_rest(self, runner: RunnerActor) -> None:
         if self._cancelled:

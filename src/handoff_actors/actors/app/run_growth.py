@@ -8,6 +8,7 @@ from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.core.run.events import FunctionsForgotten
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
+from handoff_actors.core.run.resumption import FoundResults
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index
@@ -51,13 +52,13 @@ class RunGrowth:
         #: By value: gives up the fetch of it.
         self._fetches = fetches
 
-    def add(self, encoded: Encoded, held: Collection[Index]) -> None:
-        """Add functions; `held` are those that the app has handles of, as numbered in their own plan."""
+    def add(self, encoded: Encoded, held: Collection[Index], found: FoundResults) -> None:
+        """Add functions, of which some were `found`; `held` are those that the app has handles of, as in their own plan."""
         self.next_index = encoded.next_index
         self._values |= encoded.large
         self._packages.add(encoded.directories, encoded.definitions)
         app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
-        self.feed(Grow(encoded.program, held, app_values, encoded.refused))
+        self.feed(Grow(encoded.program, held, app_values, encoded.refused, found))
 
     def ended(self, indices: Sequence[Index]) -> None:
         """Tell that functions have ended."""
