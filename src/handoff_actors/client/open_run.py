@@ -477,6 +477,8 @@ class OpenRun(OpenRunFacts):
         encoded, found = await self._going.encode(plan, growth.next_index)
         # Hooks come after the functions, and nobody has handles of them.
         growth.add(encoded, range(len(plan.index_of)), found)
+        # Others may be added all the time, if it takes a while.
+        self._feed_rest(self._going.runner)
 
     def _feed_rest(self, runner: RunnerActor) -> None:
         if self._cancelled:

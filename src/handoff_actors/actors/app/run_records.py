@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from handoff_actors.actors.app.caching import PYTHON_SALT, CachedResults, is_cached
 from handoff_actors.actors.app.digests import digests_of
 from handoff_actors.actors.app.journal import Buffer, Entry, Journal, open_journal
+from handoff_actors.actors.offload import offload
 from handoff_actors.core.run.grown_graph import GrownGraph, cached_functions, identified
 from handoff_actors.core.run.resumption import (
     NOTHING_FOUND,
@@ -106,6 +107,8 @@ class RunRecords:
         digests = await digests_of(plan)
         for_cache = has_cached or self.expects_cached
         make = partial(self._fingerprints, plan, digests, outer, for_cache=for_cache)
+        if not (has_cached or self._journal is not None):
+            return FoundResults(await offload(plan.size, make))
         return await self._in_thread(partial(self._find, plan, make, wanted))
 
     def grown(self, graph: GrownGraph) -> "asyncio.Future[FoundResults]":
