@@ -25,9 +25,13 @@ from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.phases import DONE, FREE, SENT
 from handoff_actors.core.run.resumption import (
     NO_FINGERPRINTS,
+    Digests,
     Fingerprints,
     FoundResults,
+    Recorded,
     ReusedResult,
+    fingerprints,
+    reusable,
 )
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.graph import Function
@@ -360,6 +364,23 @@ def test_what_takes_something_unknown_is_not_cached() -> None:
     assert [each.cached_as for each in known] == [(), ((b"print", 5.0),)]
 
 
+def test_what_takes_a_result_or_a_value_without_fingerprint_has_none() -> None:
+    plan = part_of(
+        call("x", "old"), call("y", "x"), call("z", "new"), call("c", Constant(3)), outer=["old", "new"]
+    ).plan
+    digests = Digests([b"id"] * 4, [b"code"] * len(plan.templates), [], [b""])
+
+    prints = fingerprints(plan, digests, combine, [b"", b"new"])
+
+    assert [bool(each) for each in prints] == [False, False, True, False]
+    same = fingerprints(plan, digests, combine, [b"", b"new"])
+    other = fingerprints(plan, digests, combine, [b"", b"newer"])
+    assert prints == same
+    assert prints[2] != other[2]
+    recorded = dict.fromkeys(range(4), Recorded(b"", "a", 1, has_value=True))
+    assert reusable(plan, prints, recorded, ()) == []
+
+
 # --- Functions that the app adds --------------------------------------------------------------------------------
 
 
@@ -418,6 +439,20 @@ def test_a_large_value_that_is_cached_is_dropped_only_once_the_app_has_it() -> N
 
     assert drops(before) == {}
     assert drops(after) == {"a": [ValueKey(0, 1)]}
+
+
+def test_a_result_of_an_earlier_run_is_told_from_values_of_functions_with_its_index() -> None:
+    run = open_run("a", is_journaled=True)
+    grow(run, call("x"), held=[])
+    then(run, completed("a", done(0, value=1000)))
+    run.wake(2.0)
+    found = FoundResults([PARENT], {0: ReusedResult("b", 1000, is_in_app=True)}, {0: b"large"})
+
+    grow(run, call("new"), found=found)
+    effects = grow(run, call("y", "new"), outer=["new"], found=FoundResults([PARENT]))
+
+    assert jobs(effects)[1].args == [Ref(0, 1000, [""], 2)]
+    assert run.view.tries(0) == 0
 
 
 def test_growth_without_fingerprints_records_nothing() -> None:

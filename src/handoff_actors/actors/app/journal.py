@@ -62,8 +62,10 @@ class Journal:
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Have these functions written soon, and after all that were recorded before."""
+        if self.failure is not None:
+            return
         self._pending += entries
-        if self._writing is not None or self.failure is not None:
+        if self._writing is not None:
             return
         if len(self._pending) >= COMMIT_ROWS:
             self._write()

@@ -51,7 +51,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import NO_FINGERPRINTS, NOTHING_FOUND, FoundResults, ReusedResult
+from handoff_actors.core.run.resumption import NO_FINGERPRINTS, FoundResults, ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import (
     EnvironmentFailed,
@@ -92,7 +92,7 @@ class RunnerActor:
         in_app: Mapping[Index, Buffer],
         host: RunHost,
         on_event: OnEvent | None,
-        records: RunRecords | None = None,
+        records: RunRecords,
         on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
         self.run = run
@@ -116,7 +116,7 @@ class RunnerActor:
         self.growth = RunGrowth(
             self.view, self.values, self._packages, self.errors, self._driver.feed, self._give_up
         )
-        self._keeper = None if records is None else RecordKeeper(records, self._program, self._driver.feed)
+        self._keeper = RecordKeeper(records, self._program, self._driver.feed)
         #: Wakes the callers that wait for one value.
         self._changed = asyncio.Event()
         #: Set once no node holds anything of the run any more.
@@ -169,12 +169,11 @@ class RunnerActor:
 
     async def look_up(self, plan: Plan) -> tuple[FoundResults, dict[Index, HandoffError]]:
         """Look up functions that are about to be added. Also returns those that can't be cached, with the errors."""
-        return (NOTHING_FOUND, {}) if self._keeper is None else await self._keeper.look_up(plan)
+        return await self._keeper.look_up(plan)
 
     def expect_cached(self) -> None:
         """Have functions that are added from now on fingerprinted for the cache."""
-        if self._keeper is not None:
-            self._keeper.expect_cached()
+        self._keeper.expect_cached()
 
     def give_up(self) -> None:
         """Let go of everything: nobody will have the run. It may have ended, or not even have been started."""
@@ -261,8 +260,7 @@ class RunnerActor:
                 if self._observer is not None:
                     self._observer.observed(effect)
             case FindResults():
-                if self._keeper is not None:
-                    self._keeper.find(effect)
+                self._keeper.find(effect)
             case ResultsTakenOver(values):
                 self.values |= values
             case RecordResults(indices):
@@ -321,8 +319,7 @@ class RunnerActor:
             nbytes = view.stored_nbytes(index) if value is None else len(value)
             fingerprints = known.get(index, NO_FINGERPRINTS)
             entries.append(Entry(self.plan.ids[index], fingerprints, view.node[index] or "", nbytes, value))
-        if self._keeper is not None:
-            self._keeper.record(entries)
+        self._keeper.record(entries)
         if self._on_result is not None:
             self._report_results(entries, self._on_result)
 
@@ -387,8 +384,7 @@ class RunnerActor:
             if self._refusal is not None and end.error is None and not end.cancelled:
                 end = RunEnded(self._refusal)
             self._finished.set_result(end)
-            if self._keeper is not None:
-                self._keeper.end()
+            self._keeper.end()
             # No function will need values of other runs any more: else each run would keep the one before it alive.
             self._program.foreign.clear()
             self._host.run_ended(self.run)
