@@ -121,6 +121,7 @@ def test_a_graph_is_looked_up_before_its_functions_are_added() -> None:
     effects = then(run, answer(looked_up))
 
     assert (looked_up.name, before) == ("a", SENT)
+    assert repr(looked_up.graph) == "<graph of 'f': ['f/0', 'f/1', 'f'], result 2, step 1>"
     assert assigned(effects) == [("a", [2, 3])]
 
 

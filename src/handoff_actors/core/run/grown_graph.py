@@ -33,6 +33,9 @@ class GrownGraph(Struct, frozen=True):
     #: Parts among the values, by number: the function that has made them, and the place of each.
     parts: Mapping[int, tuple[Fingerprints, int]]
 
+    def __repr__(self) -> str:
+        return f"<graph of {self.plan.dag_id!r}: {self.plan.ids}, result {self.result}, step {self.step}>"
+
     def fingerprints(self, combine: Combine, salt: bytes) -> list[Fingerprints]:
         """Compute the fingerprints of its functions, those of the result as if it were beside the parent.
 
