@@ -12,8 +12,10 @@ from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph import DAG, Argument, Function, Handle, Plan, Subgraph, collocated
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.interfaces import AnyDag
+from handoff_actors.graph.mapping import adds_cached
 from handoff_actors.graph.naming import code_name
 from handoff_actors.graph.placing import Skeleton
+from handoff_actors.graph.task import task as handoff_task
 from tests.graph.evaluation import filled
 
 
@@ -277,3 +279,17 @@ def test_results_may_be_keyword_arguments_over_a_known_list() -> None:
     products = dag.map(scaled, over=[1, 2], by=dag.call(square, 3))
 
     assert set(dag.functions[products.id].args) == {"scaled-1", "scaled-2"}
+
+
+def test_a_map_over_a_result_says_whether_it_adds_cached_functions() -> None:
+    def said(map_it: Callable[[DAG, Handle[Any]], object]) -> list[bool]:
+        dag = DAG()
+        map_it(dag, dag.call(list, "abc", id="source"))
+        functions = [function.code for function in dag.functions.values()]
+        return [adds_cached(code) for code in functions if code is not None]
+
+    task = handoff_task(abs, cache="1h")
+    assert said(lambda dag, source: dag.map(str, over=source)) == [False, False]
+    assert said(lambda dag, source: dag.map(str, over=source, cache="1h")) == [False, True]
+    assert said(lambda dag, source: dag.map(task, over=source)) == [False, True]
+    assert said(lambda dag, source: dag.map(str, over=source).reduce(max, cache="1h")) == [False, True]

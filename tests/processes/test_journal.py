@@ -422,18 +422,32 @@ def test_a_value_that_is_too_long_for_the_file_counts_as_one_that_stayed_on_its_
 
         file.write([JournalRow(b"key", "f", b"print", "n", LARGE, bytes(LARGE))])
 
-        assert file.recorded() == {b"key": Recorded(b"print", "n", LARGE, has_value=False)}
+    with closing(JournalFile(journal)) as file:
+        assert file.recorded([b"key"]) == {b"key": Recorded(b"print", "n", LARGE, has_value=False)}
 
 
 def test_rows_replace_those_of_the_same_function(journal: Path) -> None:
     values = [b"small", bytes(range(256)) * 5000, None, b"last"]
-    with closing(JournalFile(journal)) as file:
-        for value in values:
+    for value in values:
+        with closing(JournalFile(journal)) as file:
             file.write([JournalRow(b"key", "f", b"print", "n", 5, value)])
-
-            assert len(file.recorded()) == 1
             if value is not None:
                 assert file.value(b"key") == value
+
+        with closing(JournalFile(journal)) as file:
+            assert file.recorded([b"key"]) == {b"key": Recorded(b"print", "n", 5, value is not None)}
+
+
+def test_rows_are_found_by_their_keys_and_only_once_the_file_is_opened_again(journal: Path) -> None:
+    keys = [b"%d" % number for number in range(1200)]
+    with closing(JournalFile(journal)) as file:
+        file.write([JournalRow(key, "f", key, "n", 1, b"v") for key in keys[:1100]])
+        assert file.recorded(keys) == {}
+
+    with closing(JournalFile(journal)) as file:
+        # The last row of before is replaced by one that must not take its number.
+        file.write([JournalRow(keys[1099], "f", b"new", "n", 1, b"v")])
+        assert file.recorded(keys).keys() == set(keys[:1099])
 
 
 def test_a_full_disk_is_told_as_such(journal: Path) -> None:
@@ -443,7 +457,7 @@ def test_a_full_disk_is_told_as_such(journal: Path) -> None:
         with pytest.raises(handoff.JournalError, match="the disk is full"):
             file.write([JournalRow(b"key", "f", b"", "n", 100_000, bytes(100_000))])
 
-        assert file.recorded() == {}
+        assert file.recorded([b"key"]) == {}
 
 
 async def test_a_run_whose_journal_cannot_be_written_fails(app: App, journal: Path) -> None:

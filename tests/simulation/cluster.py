@@ -239,8 +239,7 @@ class Cluster:
         link = asker.links.get(peer)
         if link is None or not (link.is_up and link.app.is_alive):
             return None
-        constant = link.app.runs[run].work.constants.get(index)
-        return None if constant is None else StoredBytes(constant, 0)
+        return link.app.runs[run].held_value(index)
 
     def conduct_of(self, key: tuple[RunId, Index], attempt: int) -> tuple[Conduct, int]:
         """How an attempt at a function goes, and the number of the attempt."""

@@ -165,6 +165,7 @@ class GrowingRun(SimulatedRun):
                 self._done.difference_update(indices)
                 for index in indices:
                     self._in_app.pop(index, None)
+                    self.taken_over.pop(index, None)
                     self._fetches.pop(index, None)
             case FetchResult(index):
                 self._fetches[index] = effect

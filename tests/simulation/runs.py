@@ -10,6 +10,7 @@ from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
+    FindResults,
     FunctionObserved,
     FunctionsEnded,
     FunctionsForgotten,
@@ -20,6 +21,8 @@ from handoff_actors.core.run.events import (
     Release,
     ResultFetched,
     ResultFetchFailed,
+    ResultsFound,
+    ResultsTakenOver,
     RunEffect,
     RunEnded,
     RunForgotten,
@@ -48,10 +51,11 @@ from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.wire.messages.runs import Assign, Failed
 from tests.simulation.dags import Conduct, Work
+from tests.simulation.graphs import found_in
 from tests.simulation.network import Clock
 from tests.simulation.nodes import WAIT_S
 from tests.simulation.oracle import Oracle
-from tests.simulation.symbols import FAILED_INPUT, MADE_FOR
+from tests.simulation.symbols import FAILED_INPUT, MADE_FOR, StoredBytes
 
 if TYPE_CHECKING:
     from tests.simulation.apps import App
@@ -84,6 +88,8 @@ class SimulatedRun:
         self.app = app
         self._cluster = cluster
         self._in_app: dict[Index, bytes] = {}
+        #: Large results of an earlier run.
+        self.taken_over: dict[Index, StoredBytes] = {}
         self._done: set[Index] = set()
         #: Functions that have ended, even if their value has been lost since.
         self._ended: set[Index] = set()
@@ -133,9 +139,14 @@ class SimulatedRun:
         """How an attempt at a function goes, and the number of the attempt."""
         return self.work.conducts.get(index) or Conduct(0.01, is_large=index % 3 == 0), attempt
 
+    def held_value(self, index: Index) -> StoredBytes | None:
+        """The value that the app has, for a node that asks for it."""
+        constant = self.work.constants.get(index)
+        return self.taken_over.get(index) if constant is None else StoredBytes(constant, 0)
+
     # --- What the machine decides -------------------------------------------------------------------------------
 
-    def carry_out(self, effect: RunEffect) -> None:  # noqa: C901 - one table
+    def carry_out(self, effect: RunEffect) -> None:  # noqa: C901, PLR0912 - one table
         match effect:
             case SendToNode(name, message):
                 if isinstance(message, Assign) and name in self._cluster.pythons:
@@ -152,7 +163,7 @@ class SimulatedRun:
                 assert index not in self._done, f"{index} of run {self.number} has been taken twice"
                 self._done.add(index)
                 self._ended.add(index)
-            case FunctionObserved("skipped" | "failed", index):
+            case FunctionObserved("skipped" | "failed" | "reused", index):
                 self._ended.add(index)
             case (
                 FunctionObserved()
@@ -165,6 +176,16 @@ class SimulatedRun:
                 | FunctionsForgotten()
             ):
                 pass
+            case FindResults(name, entry):
+                random = Random(f"found for {self.number}, {entry.index}, {entry.attempt}")
+                found = found_in(effect.graph, random)
+                answer = ResultsFound(name, entry, effect.graph, found)
+                self._cluster.faults["found results"] += len(found.reused)
+                self._cluster.timeline.after(random.choice((0.0, 0.001, 0.5)), lambda: self.handle(answer))
+            case ResultsTakenOver(values):
+                for index, value in values.items():
+                    self._in_app[index] = bytes(value)
+                    self.taken_over[index] = StoredBytes(bytes(value), self.machine.state.version_of(index))
             case RunEnded():
                 assert self.end is None, f"run {self.number} has ended twice"
                 self.end = effect

@@ -11,6 +11,7 @@ SEEDS = 2000
 #: Of the first worlds, a quarter of which are free of faults.
 COUNTED = 200
 HAPPENS_IN = {
+    "found results": 20,
     "shut one way": 60,
     "the app gave up a link": 12,
     "the node gave up a link": 12,

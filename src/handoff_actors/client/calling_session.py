@@ -79,10 +79,11 @@ class CallingSession(SessionValues):
 
         :param max_pending: Number of functions that are with the run and have yet to end at most: further ones wait in the app,
             and `await run.room()` waits until there is room. None: no limit.
-        :param options: Options of `execute_distributed`, except for those about a graph as a whole: `fetch`, `journal` and
-            `on_result`.
+        :param options: Options of `execute_distributed`, except for those about a graph as a whole: `fetch` and `on_result`.
+            With `journal`, calls of an earlier run with the same ids are not run again, if their code and inputs are the same.
         :raises ValueError: An option is not allowed.
         :raises TypeError: There is no such option.
+        :raises JournalError: Where the block begins: the journal can't be used. Where it ends: it couldn't be written.
         """
         check_names("open_run", options, OpenRunOptions.__annotations__)
         settings = RunSettings(**options)
@@ -97,5 +98,6 @@ class CallingSession(SessionValues):
         return await self._hub.runs.open(uuid4().hex, settings, nodes_may_join=self._hub.is_in_cluster)
 
     async def _begin_own_run(self) -> OpenRun:
-        run = self.open_run(on_failure="continue", max_retries=0, progress=False)
+        settings = RunSettings(on_failure="continue", max_retries=0, progress=False)
+        run = OpenRun(partial(self._begin_run, settings), gives_handles=False)
         return await run.__aenter__()

@@ -101,6 +101,8 @@ class OpenRunOptions(TypedDict, total=False):
     on_failure: OnFailure
     #: Seconds to wait for a node that could run a function, before AllocationError.
     allocation_timeout: float
+    #: File that records results, and from which an earlier run goes on.
+    journal: str | os.PathLike[str] | None
     #: Show progress: always, never, or, with None, on a terminal once the run lasts.
     progress: bool | None
     #: Bring printed lines and log records home; "raw": without escapes.

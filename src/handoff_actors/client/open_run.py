@@ -17,7 +17,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
-from handoff_actors.actors.app.runner import RunnerActor, as_ours
+from handoff_actors.actors.app.run_errors import as_ours
+from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.open_run_facts import OpenRunFacts
 from handoff_actors.client.open_run_values import Handles, OpenRunValue, fetch_after_the_end, keep_result
@@ -63,11 +64,18 @@ class OpenRun(OpenRunFacts):
     and `cancel` may be used, too.
     """
 
-    def __init__(self, begin: Callable[[], Awaitable[GoingRun]], max_pending: int | None = None) -> None:
-        """For `Session.open_run` and `handoff.open_run`."""
+    def __init__(
+        self,
+        begin: Callable[[], Awaitable[GoingRun]],
+        max_pending: int | None = None,
+        *,
+        gives_handles: bool = True,
+    ) -> None:
+        """For `Session.open_run` and `handoff.open_run`. `gives_handles`: results may be arguments of later functions."""
         if max_pending is not None and max_pending < 1:
             raise ValueError(f"max_pending={repr_of(max_pending)}: it must be 1 or more, or None")
         self._begin = begin
+        self._gives_handles = gives_handles
         self._max_pending = max_pending
         self._calls = GrowingDAG()
         self._repeated = RepeatedCalls()
@@ -203,6 +211,7 @@ class OpenRun(OpenRunFacts):
                 self._calls.remove(plain.id)
                 raise
             self._taken.count(function, 1)
+            self._expect_cached((function,))
             self._repeated.note(fn, options, function)
             return self._new_handle(plain.id)
 
@@ -228,6 +237,7 @@ class OpenRun(OpenRunFacts):
         self._graph_count += 1
         if any(map(self._has, functions)):
             functions = renamed(functions, self._graph_count)
+        self._expect_cached(functions.values())
         pairs = zip(dag.functions, functions.values(), strict=True)
         handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
         self._graphs.append(functions)
@@ -250,6 +260,11 @@ class OpenRun(OpenRunFacts):
         if missing is not None:
             raise MissingFunctionError(function.id, missing, where=_NOT_IN_THE_RUN)
         self._check_place(function)
+
+    def _expect_cached(self, functions: Iterable[Function]) -> None:
+        """From the first cached function on, others are to be known by what they are made of: it, and later ones, may take theirs."""
+        if self._gives_handles and any(function.cache is not None for function in functions):
+            self._going.runner.expect_cached()
 
     def _check_place(self, function: Function) -> None:
         if not isinstance(function.node, Collocated):
@@ -518,7 +533,7 @@ class OpenRun(OpenRunFacts):
 
     async def _add_plan(self, plan: Plan) -> None:
         growth = self._going.runner.growth
-        encoded = await self._going.encode(plan, growth.next_index)
+        encoded, found = await self._going.encode(plan, growth.next_index)
         missing = next((each for each in plan.outer if not self._are_known([each])), None)
         if missing is not None:
             # It has been forgotten while this was encoded.
@@ -527,7 +542,9 @@ class OpenRun(OpenRunFacts):
                 self._lack(function_id, missing)
             return
         # Hooks come after the functions, and nobody has handles of them.
-        growth.add(encoded, range(len(plan.index_of)), self._take_released())
+        growth.add(encoded, range(len(plan.index_of)), found, self._take_released())
+        # Others may be added all the time, if it takes a while.
+        self._feed_rest(self._going.runner)
 
     def _feed_rest(self, runner: RunnerActor) -> None:
         if self._cancelled:

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from handoff_actors.actors.app.blame import Blame, PlanPart
 from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument
-from handoff_actors.actors.app.journal import resumption_from
 from handoff_actors.actors.app.listening import Listening
 from handoff_actors.actors.app.run_host import RunHost
+from handoff_actors.actors.app.run_records import records_of
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.actors.driver import clock
 from handoff_actors.actors.node.actor import INLINE_LIMIT
@@ -31,6 +31,7 @@ from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import RoomFreed
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.resumption import FoundResults
 from handoff_actors.core.run.scheduling.backlog import backlogs
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
 
 
-#: Encodes the plan of functions that are added to a run.
-EncodePart = Callable[[Plan, Index], Coroutine[Any, Any, Encoded]]
+#: Encodes the plan of functions that are added to a run, and finds out which of them need not run.
+EncodePart = Callable[[RunnerActor, Plan, Index], Coroutine[Any, Any, tuple[Encoded, FoundResults]]]
 Began = Callable[[RunnerActor, EncodePart], None]
 
 #: Runs of which nodes are told the progress, with each beat.
@@ -134,7 +135,7 @@ class RunRegistry:
 
         def began(runner: RunnerActor, encode: EncodePart) -> None:
             if not begun.done():
-                begun.set_result(GoingRun(runner, encode, task, wait))
+                begun.set_result(GoingRun(runner, partial(encode, runner), task, wait))
 
         execution = self.execute(plan, settings, nodes_may_join=nodes_may_join, began=began)
         task = asyncio.create_task(execution, name="open run")
@@ -167,9 +168,12 @@ class RunRegistry:
         options = self._options(settings, plan, observe=observe, nodes_may_join=may_join, is_open=is_open)
         modules, listening = settings.modules(), seen.listening(is_observed=observe)
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
-        resuming = resumption_from(settings.journal, plan, options.wanted, INLINE_LIMIT)
-        async with callback as notify, instrumentation.watch(plan) as watch, resuming as resumption:
+        recording = records_of(settings.journal, INLINE_LIMIT, is_open=is_open)
+        async with callback as notify, instrumentation.watch(plan) as watch, recording as records:
+            found = await records.begin(plan, options.wanted)
+            listening = replace(listening, digests=records.has_journal)
             encoded = await self._encode(watch.plan, settings, listening, modules)
+            encoded.program.fingerprints.update(enumerate(found.fingerprints))
             watching = watch.observer(notify)
             on_event = None if watching is None else EventObserver(watching, plan.dag_id)
             machine = await offload(
@@ -178,24 +182,17 @@ class RunRegistry:
             # From here on the run is known to the one that closes the session.
             self._cluster.check_not_closed_since(closings)
             runner = RunnerActor(
-                run,
-                encoded,
-                machine,
-                resumption.in_app,
-                self._cluster,
-                on_event=on_event,
-                journal=resumption.journal,
-                on_result=settings.on_result,
+                run, encoded, machine, found.in_app, self._cluster, on_event, records, settings.on_result
             )
             watch.runner = self._runs[run] = self._known[run] = runner
             usable = self._usable(run, options)
-            shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(resumption.reused))
+            shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(found.reused))
             if began is not None:
                 # Once the runner has started, which takes no turn of the loop.
                 encode = partial(self._encode_part, settings=settings, listening=listening, modules=modules)
                 asyncio.get_running_loop().call_soon(began, runner, encode)
             async with shown, self._wait(options):
-                await runner.execute(usable, resumption.reused)
+                await runner.execute(usable, found.reused)
             return runner
 
     def _options(
@@ -208,19 +205,22 @@ class RunRegistry:
 
     async def _encode_part(
         self,
+        runner: RunnerActor,
         plan: Plan,
         first_index: Index,
         *,
         settings: RunSettings,
         listening: Listening,
         modules: Sequence[ModuleType],
-    ) -> Encoded:
-        """Encode functions that are added. What can't be encoded is refused, and ends nothing else."""
+    ) -> tuple[Encoded, FoundResults]:
+        """Encode functions that are added, and look them up. What can't be encoded is refused, and ends nothing else."""
         settings = replace(settings, on_failure="continue")
         refused = self._find_foreign_values(plan, may_refuse=True)
-        encoded = await self._encode(settings.surrounded(plan), settings, listening, modules, first_index)
-        encoded.refused.update(refused)
-        return encoded
+        plan = settings.surrounded(plan)
+        found, not_cached = await runner.look_up(plan)
+        encoded = await self._encode(plan, settings, listening, modules, first_index)
+        encoded.refused.update(not_cached | refused)
+        return encoded, found
 
     def _wait(self, options: RunOptions) -> FunctionWait:
         """The wait of the function that has begun a run. For an open run, `OpenRun` says when."""

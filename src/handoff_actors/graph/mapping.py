@@ -22,6 +22,7 @@ from handoff_actors.graph.function import Code, Function
 from handoff_actors.graph.interfaces import AnyDag
 from handoff_actors.graph.placing import holds_result
 from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.graph.task import options_of_task
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import type_name_of
 
@@ -126,12 +127,25 @@ class _Expanding:
         self._reduction = reduction
         self.__wrapped__ = stages[-1].code if reduction is None else reduction.code
 
+    @property
+    def has_cached_stage(self) -> bool:
+        """True if some stage has the option `cache`."""
+        steps: list[Stage | Reduction] = [*self._stages]
+        if self._reduction is not None:
+            steps.append(self._reduction)
+        return any("cache" in {**options_of_task(step.code), **step.options} for step in steps)
+
     def __call__(self, items: Iterable[object]) -> Subgraph[Any]:
         dag = self._make_dag()
         handles = add_items(dag, items, self._stages)
         if self._reduction is None:
             return Subgraph(dag, add_list(dag, handles, "list"))
         return Subgraph(dag, add_reduction(dag, handles, self._reduction, len(self._stages)))
+
+
+def adds_cached(code: Code) -> bool:
+    """Tell whether code is that of a map over a result, with a stage whose results are cached."""
+    return isinstance(code, _Expanding) and code.has_cached_stage
 
 
 def kept(flag: object, item: object) -> object:

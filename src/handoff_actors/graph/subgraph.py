@@ -20,7 +20,8 @@ class Subgraph(Generic[ResultT_co]):
     `result` stands for goes under the parent's own id.
 
     A failure of one of the functions fails the parent. Retries belong to them: the parent is not called again, unless a
-    node was lost with large arguments that the parent has made for them.
+    node was lost with large arguments that the parent has made for them. A run that goes on from a journal calls it again if
+    its result is not there, and reuses those of the functions that were done.
     """
 
     __slots__ = ("dag", "result")

@@ -82,6 +82,8 @@ class DefineTemplate(NamedTuple):
     warm: bytes | None = None
     #: The name of that object, for people.
     warm_name: str = ""
+    #: The app wants digests with graphs.
+    sends_digests: bool = False
     tag: int = 1
 
 

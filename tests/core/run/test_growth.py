@@ -14,6 +14,7 @@ from handoff_actors.core.run.events import (
     FunctionsForgotten,
     LetGo,
     RecordResults,
+    RelayBegun,
     ResultFetched,
     ResultFetchFailed,
     RunEffect,
@@ -630,3 +631,14 @@ def test_report_that_is_heard_twice_drops_no_value() -> None:
     effects = then(run, completed("a", done(0, value=1_000_000)))
 
     assert drops(effects) == {}
+
+
+def test_relays_of_a_value_are_forgotten_with_it() -> None:
+    run = open_run("a", "b")
+    grow(run, call("x"))
+    then(run, completed("a", done(0, value=100_000)))
+    then(run, RelayBegun(0, "a", "b"))
+
+    assert run.state._relays == {(0, "b")}
+    assert forgotten(then(run, LetGo(["x"]))) == [0]
+    assert run.state._relays == set()

@@ -1,4 +1,4 @@
-"""Functions with the option `cache`: their results are looked up before a run, and written down as they are done.
+"""Functions with the option `cache`: their results are looked up before they run, and written down as they are done.
 
 A result is found by the fingerprint of its function, which is made of its code and inputs, and not of its id. An input that
 is itself a result counts by the fingerprint of the function that makes it.
@@ -7,101 +7,80 @@ is itself a result counts by the fingerprint of the function that makes it.
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
-from handoff_actors.actors.app.digests import digests_of
+from handoff_actors.actors.app.journal import Buffer, Entry
 from handoff_actors.actors.app.result_cache import ResultCache
-from handoff_actors.core.run.resumption import Digests, fingerprints
+from handoff_actors.core.run.grown_graph import cached_functions
+from handoff_actors.core.run.resumption import Fingerprints
 from handoff_actors.errors import reason_of
+from handoff_actors.graph.mapping import adds_cached
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index
-from handoff_actors.wire.digest import digest_of
 
 log = logging.getLogger(__name__)
 
 #: Code is digested by its bytecode, and values are pickles: neither is the same in another version of Python.
-_PYTHON = repr(sys.version_info[:2]).encode()
+PYTHON_SALT: Final = repr(sys.version_info[:2]).encode()
 
 
-class DoneEntry(Protocol):
-    """A function that is done; `value` is None where it stayed on a node."""
-
-    @property
-    def index(self) -> Index:
-        """The function's index."""
-
-    @property
-    def value(self) -> bytes | memoryview | None:
-        """The encoded value."""
+def is_cached(plan: Plan) -> bool:
+    """Tell whether some function of a plan is cached, or is to add functions that are."""
+    return bool(cached_functions(plan)) or any(adds_cached(spec.code) for spec in plan.templates)
 
 
-def cached_functions(plan: Plan) -> dict[Index, float]:
-    """Return the functions whose results are cached, and for how many seconds."""
-    spans = {
-        number: spec.cache_s
-        for number, spec in enumerate(plan.templates)
-        if spec.cache_s is not None and spec.run_if == "success"
-    }
-    if not spans:
-        return {}
-    return {index: spans[number] for index, number in enumerate(plan.template_of) if number in spans}
+class CachedResults:
+    """The cached results that one run takes and writes."""
 
-
-class CachedRun:
-    """The cached functions of one run."""
-
-    def __init__(self, ttl_s: Mapping[Index, float], prints: Sequence[bytes], cache: ResultCache) -> None:
-        self._ttl_s = ttl_s
-        #: The fingerprints of all functions of the run.
-        self.fingerprints = prints
-        self._cache = cache
+    def __init__(self) -> None:
+        self._cache: ResultCache | None = None
         self._loop = asyncio.get_running_loop()
         self._writing: set[asyncio.Future[None]] = set()
+        #: Values that are being written, by fingerprint: a call may follow another one that is like it at once.
+        self._fresh: dict[bytes, Buffer] = {}
 
-    @classmethod
-    async def of(cls, plan: Plan) -> "CachedRun | None":
-        """Fingerprint the functions of a plan; None if none of them is cached. Raises HandoffError for an unsafe directory."""
-        ttl_s = cached_functions(plan)
-        if not ttl_s:
+    def open(self) -> None:
+        """Have the directory at hand. It blocks. Raises HandoffError for an unsafe one."""
+        if self._cache is None:
+            self._cache = ResultCache()
+
+    def find(self, fingerprints: Fingerprints) -> Buffer | None:
+        """Return the encoded value of a function; None if it is not cached, or there is none. It blocks."""
+        if not fingerprints.cached_as or self._cache is None:
             return None
-        cache = await asyncio.to_thread(ResultCache)
-        digests = await digests_of(plan)
-        digests = Digests([_PYTHON] * plan.size, digests.templates, digests.constants, digests.values)
-        return cls(ttl_s, await asyncio.to_thread(fingerprints, plan, digests, digest_of), cache)
+        (known_as, ttl_s), *_ = fingerprints.cached_as
+        fresh = self._fresh.get(known_as)
+        return self._cache.find(known_as, ttl_s) if fresh is None else fresh
 
-    async def find(self, known: Mapping[Index, object]) -> dict[Index, bytes]:
-        """Return the encoded values of cached functions, except for those that are `known`."""
-        wanted = [index for index in self._ttl_s if index not in known]
-        return await asyncio.to_thread(self._find, wanted)
-
-    def _find(self, wanted: Sequence[Index]) -> dict[Index, bytes]:
-        found: dict[Index, bytes] = {}
-        for index in wanted:
-            value = self._cache.find(self.fingerprints[index], self._ttl_s[index])
-            if value is not None:
-                found[index] = value
-        return found
-
-    def record(self, entries: Sequence[DoneEntry]) -> None:
+    def record(self, entries: Sequence[Entry]) -> None:
         """Have the results of cached functions written."""
+        if self._cache is None:
+            return
         for entry in entries:
-            if entry.index in self._ttl_s and entry.value is not None:
-                print_, ttl_s = self.fingerprints[entry.index], self._ttl_s[entry.index]
-                self._in_thread(self._cache.store, print_, ttl_s, entry.value)
+            if entry.value is not None:
+                for known_as, ttl_s in entry.fingerprints.cached_as:
+                    self._fresh[known_as] = entry.value
+                    store = partial(self._cache.store, known_as, ttl_s, entry.value)
+                    self._in_thread(store).add_done_callback(partial(self._written, known_as, entry.value))
 
     async def flush(self) -> None:
         """Wait until all is written."""
-        if self._writing:
+        if self._cache is not None and self._writing:
             self._in_thread(self._cache.prune)
             await asyncio.wait(self._writing)
 
-    def _in_thread(self, code: Callable[..., None], *args: object) -> None:
-        writing = self._loop.run_in_executor(None, code, *args)
+    def _in_thread(self, code: Callable[[], None]) -> "asyncio.Future[None]":
+        writing = self._loop.run_in_executor(None, code)
         self._writing.add(writing)
-        writing.add_done_callback(self._written)
+        writing.add_done_callback(self._ended)
+        return writing
 
-    def _written(self, writing: "asyncio.Future[None]") -> None:
+    def _written(self, known_as: bytes, value: Buffer, _: object) -> None:
+        if self._fresh.get(known_as) is value:
+            del self._fresh[known_as]
+
+    def _ended(self, writing: "asyncio.Future[None]") -> None:
         self._writing.discard(writing)
         error = writing.exception()
         if isinstance(error, OSError):

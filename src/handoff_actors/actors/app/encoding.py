@@ -295,6 +295,7 @@ class _Encoder:
             conditions=spec.conditions,
             sends_values=self._listening.values,
             sends_progress=self._listening.progress,
+            sends_digests=self._listening.digests,
             warm=None if spec.warm is None else self._warm_object(spec, spec.warm),
         )
 

@@ -2,27 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
-from typing import TYPE_CHECKING, Final, Protocol
+from contextlib import ExitStack, asynccontextmanager, closing
+from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from handoff_actors.actors.app.caching import CachedRun
-from handoff_actors.actors.app.digests import digests_of
-from handoff_actors.core.run.resumption import (
-    Digests,
-    JournalRow,
-    Recorded,
-    ReusedResult,
-    fingerprints,
-    reusable,
-)
-from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index
+from handoff_actors.core.run.resumption import Fingerprints, JournalRow, Recorded
+from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import encodable, repr_of
-from handoff_actors.wire.digest import digest_of
 
 #: What is done is committed within so many seconds, or sooner, once there is so much of it.
 COMMIT_S: Final = 0.05
@@ -39,67 +28,11 @@ Buffer = bytes | memoryview
 class Entry(Struct, frozen=True):
     """A function that is done. `value` is None where it stayed on a node."""
 
-    index: Index
+    function_id: FunctionId
+    fingerprints: Fingerprints
     node: str
     nbytes: int
     value: Buffer | None
-
-
-class Recorder(Protocol):
-    """RunRecords what a run does."""
-
-    #: Told why nothing more can be recorded.
-    on_failure: Callable[[BaseException], None]
-
-    @property
-    def fingerprints(self) -> Sequence[bytes]:
-        """The fingerprints of the run's functions, by index."""
-
-    def record(self, entries: Sequence[Entry]) -> None:
-        """Have these functions recorded."""
-
-
-class JournalResumption(Struct):
-    """Results that a run takes over from its journal, or from the cache, and the open journal."""
-
-    #: RunRecords what the run itself does; None without a journal and cached functions.
-    journal: "Recorder | None" = None
-    reused: dict[Index, ReusedResult] = field(default_factory=dict)
-    #: Encoded values that are too large to be inline.
-    in_app: dict[Index, Buffer] = field(default_factory=dict)
-
-    def add(self, index: Index, recorded: Recorded | None, value: Buffer | None, inline_limit: int) -> None:
-        """Take over a function; `recorded` is None for a serialize hook whose value is not needed."""
-        if recorded is None:
-            self.reused[index] = ReusedResult("", 0)
-        elif value is None:
-            self.reused[index] = ReusedResult(recorded.node, recorded.nbytes)
-        elif len(value) <= inline_limit:
-            self.reused[index] = ReusedResult(recorded.node, bytes(value))
-        else:
-            self.reused[index] = ReusedResult(recorded.node, len(value), is_in_app=True)
-            self.in_app[index] = value
-
-
-class RunRecords:
-    """The journal and the cached functions of one run, or one of them."""
-
-    def __init__(self, journal: "Journal | None", cached: CachedRun) -> None:
-        self._journal = journal
-        self._cached = cached
-        self.on_failure: Callable[[BaseException], None] = lambda _: None
-
-    @property
-    def fingerprints(self) -> Sequence[bytes]:
-        """See Recorder."""
-        return self._cached.fingerprints
-
-    def record(self, entries: Sequence[Entry]) -> None:
-        """See Recorder."""
-        self._cached.record(entries)
-        if self._journal is not None:
-            self._journal.on_failure = self.on_failure
-            self._journal.record(entries)
 
 
 class Journal:
@@ -107,11 +40,9 @@ class Journal:
 
     def __init__(self, file: "JournalFile", thread: ThreadPoolExecutor) -> None:
         self._file = file
-        self._thread = thread
+        #: The only one that uses the file.
+        self.thread: Final = thread
         self._loop = asyncio.get_running_loop()
-        self._keys: Sequence[bytes] = []
-        self.fingerprints: Sequence[bytes] = []
-        self._names: Sequence[str] = []
         self._pending: list[Entry] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
@@ -120,40 +51,21 @@ class Journal:
         #: Told of that.
         self.on_failure: Callable[[BaseException], None] = lambda _: None
 
-    async def resume(self, plan: Plan, wanted: Collection[Index], inline_limit: int) -> JournalResumption:
-        """Find out what need not run. Raises JournalError."""
-        # On the loop: it calls users' code, which need not be made for threads.
-        digests = await digests_of(plan)
-        return await self._loop.run_in_executor(
-            self._thread, self._look_up, plan, digests, frozenset(wanted), inline_limit
-        )
+    def recorded(self, fingerprints: Sequence[Fingerprints]) -> dict[Index, Recorded]:
+        """The records of functions from before the run, by place. To be called in its thread. Raises JournalError."""
+        by_key = self._file.recorded([each.key for each in fingerprints])
+        return {index: by_key[each.key] for index, each in enumerate(fingerprints) if each.key in by_key}
 
-    def _look_up(
-        self, plan: Plan, digests: Digests, wanted: Collection[Index], inline_limit: int
-    ) -> JournalResumption:
-        self._keys, self._names = (
-            digests.ids,
-            [encodable(repr_of(function_id, ID_LENGTH)) for function_id in plan.ids],
-        )
-        self.fingerprints = fingerprints(plan, digests, digest_of)
-        by_key = self._file.recorded()
-        recorded = {index: by_key[key] for index, key in enumerate(self._keys) if key in by_key}
-        resumption = JournalResumption(self)
-        for index in reusable(plan, self.fingerprints, recorded, wanted):
-            record = recorded.get(index)
-            has_value = record is not None and record.has_value
-            value = self._file.value(self._keys[index]) if has_value else None
-            resumption.add(index, record, value, inline_limit)
-        return resumption
+    def value(self, fingerprints: Fingerprints) -> Buffer:
+        """The encoded value of a recorded function. To be called in its thread. Raises JournalError."""
+        return self._file.value(fingerprints.key)
 
     def record(self, entries: Sequence[Entry]) -> None:
-        """Have these functions written soon, and after all that were recorded before.
-
-        Functions that other functions have added are left out: the result of the one that was there from the start is
-        recorded, and stands for theirs.
-        """
-        self._pending += [entry for entry in entries if entry.index < len(self._keys)]
-        if self._writing is not None or self.failure is not None:
+        """Have these functions written soon, and after all that were recorded before."""
+        if self.failure is not None:
+            return
+        self._pending += entries
+        if self._writing is not None:
             return
         if len(self._pending) >= COMMIT_ROWS:
             self._write()
@@ -173,22 +85,11 @@ class Journal:
             self._timer.cancel()
             self._timer = None
         entries, self._pending = self._pending, []
-        self._writing = self._loop.run_in_executor(self._thread, self._write_now, entries)
+        self._writing = self._loop.run_in_executor(self.thread, self._write_now, entries)
         self._writing.add_done_callback(self._written)
 
     def _write_now(self, entries: Sequence[Entry]) -> None:
-        self._file.write([self._row(entry) for entry in entries])
-
-    def _row(self, entry: Entry) -> JournalRow:
-        index = entry.index
-        return JournalRow(
-            self._keys[index],
-            self._names[index],
-            self.fingerprints[index],
-            entry.node,
-            entry.nbytes,
-            entry.value,
-        )
+        self._file.write([_row(entry) for entry in entries])
 
     def _written(self, writing: asyncio.Future[None]) -> None:
         if writing is self._writing:
@@ -196,35 +97,15 @@ class Journal:
         failure = writing.exception()
         if failure is not None and self.failure is None:
             self.failure = failure
+            self._pending = []
             self.on_failure(failure)
         elif self._pending:
             self.record([])
 
 
-@asynccontextmanager
-async def resumption_from(
-    path: str | os.PathLike[str] | None, plan: Plan, wanted: Collection[Index], inline_limit: int
-) -> AsyncIterator[JournalResumption]:
-    """Open a run's journal, if it has one, and give what the run takes over from it and from the cache.
-
-    Raises JournalError, and HandoffError where the cache can't be trusted.
-    """
-    cached = await CachedRun.of(plan)
-    async with AsyncExitStack() as stack:
-        journal = None if path is None else await stack.enter_async_context(open_journal(path))
-        resumption = JournalResumption()
-        if journal is not None:
-            resumption = await journal.resume(plan, wanted, inline_limit)
-        if cached is not None:
-            stack.push_async_callback(cached.flush)
-            resumption.journal = RunRecords(journal, cached)
-            for index, value in (await cached.find(resumption.reused)).items():
-                resumption.add(index, Recorded(b"", "", len(value), has_value=True), value, inline_limit)
-            for hook in plan.hooks:
-                # What it makes is for a function that does not run.
-                if hook.consumer in resumption.reused:
-                    resumption.reused.setdefault(hook.index, ReusedResult("", 0))
-        yield resumption
+def _row(entry: Entry) -> JournalRow:
+    known, name = entry.fingerprints, encodable(repr_of(entry.function_id, ID_LENGTH))
+    return JournalRow(known.key, name, known.journal, entry.node, entry.nbytes, entry.value)
 
 
 @asynccontextmanager

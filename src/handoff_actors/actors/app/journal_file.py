@@ -33,8 +33,14 @@ _SUFFIXES: Final = ("-wal", "-shm", "-journal")
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _REMEDY: Final = "name a file in a directory of your own"
 
-_REPLACE: Final = "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)"
-_RESERVE: Final = "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, zeroblob(?))"
+_INTO: Final = "INSERT OR REPLACE INTO done (rowid, key, function, fingerprint, node, nbytes, value)"
+_REPLACE: Final = f"{_INTO} VALUES (?, ?, ?, ?, ?, ?, ?)"
+_RESERVE: Final = f"{_INTO} VALUES (?, ?, ?, ?, ?, ?, zeroblob(?))"
+_LOOK_UP: Final = (
+    "SELECT key, fingerprint, node, nbytes, value IS NOT NULL FROM done WHERE rowid < ? AND key IN ({})"
+)
+#: Of a statement that looks rows up.
+_KEYS_AT_ONCE: Final = 500
 _FIND: Final = "SELECT rowid, length(value), iif(length(value) <= ?, value, NULL) FROM done WHERE key = ?"
 #: Larger values are copied in pieces, between which the event loop gets its turn.
 PIECE_BYTES: Final = 2**20
@@ -58,18 +64,24 @@ class JournalFile:
                 self._pragma("user_version")
                 self._check_place()
                 on_failure.pop_all()
+                [(last,)] = self._database.execute("SELECT coalesce(max(rowid), 0) FROM done")
+            #: What is written is told from what was there by the numbers of rows: in a run that goes on for long another function
+            #: may have an id that was there before, and is not to get that one's result.
+            self._first_row = self._next_row = last + 1
             self._longest_value = self._database.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 2**20
 
-    def recorded(self) -> dict[bytes, Recorded]:
-        """The recorded functions, by the keys of their rows."""
+    def recorded(self, keys: Sequence[bytes]) -> dict[bytes, Recorded]:
+        """The functions that were recorded before the file was opened, among those whose rows have these keys."""
+        found: dict[bytes, Recorded] = {}
         with self._errors_as_ours():
-            rows = self._database.execute(
-                "SELECT key, fingerprint, node, nbytes, value IS NOT NULL FROM done"
-            )
-            return {
-                key: Recorded(fingerprint, node, nbytes, bool(has_value))
-                for key, fingerprint, node, nbytes, has_value in rows
-            }
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                some = keys[start : start + _KEYS_AT_ONCE]
+                rows = self._database.execute(
+                    _LOOK_UP.format(",".join("?" * len(some))), (self._first_row, *some)
+                )
+                for key, fingerprint, node, nbytes, has_value in rows:
+                    found[key] = Recorded(fingerprint, node, nbytes, bool(has_value))
+        return found
 
     def value(self, key: bytes) -> bytes | memoryview:
         """The encoded value of a function that has one."""
@@ -89,7 +101,7 @@ class JournalFile:
         """Put rows in place of those of the same keys, all or none. They are committed when this returns."""
         small = [row for row in rows if row.value is None or len(row.value) <= PIECE_BYTES]
         with self._errors_as_ours(), self._transaction():
-            self._database.executemany(_REPLACE, ((*_columns(row), row.value) for row in small))
+            self._database.executemany(_REPLACE, ((*self._columns(row), row.value) for row in small))
             for row in rows:
                 if row.value is not None and len(row.value) > PIECE_BYTES:
                     self._write_large(row, row.value)
@@ -97,13 +109,17 @@ class JournalFile:
     def _write_large(self, row: JournalRow, value: bytes | memoryview) -> None:
         nbytes = len(value)
         if nbytes > self._longest_value:
-            self._database.execute(_REPLACE, (*_columns(row), None))
+            self._database.execute(_REPLACE, (*self._columns(row), None))
             return
-        place = self._database.execute(_RESERVE, (*_columns(row), nbytes)).lastrowid
+        place = self._database.execute(_RESERVE, (*self._columns(row), nbytes)).lastrowid
         assert place is not None
         with self._database.blobopen("done", "value", place) as blob:
             for start in range(0, nbytes, PIECE_BYTES):
                 blob.write(value[start : start + PIECE_BYTES])
+
+    def _columns(self, row: JournalRow) -> tuple[int, bytes, str, bytes, str, int]:
+        self._next_row += 1
+        return self._next_row - 1, row.key, row.function, row.fingerprint, row.node, row.nbytes
 
     def close(self) -> None:
         """Let others have it."""
@@ -193,10 +209,6 @@ class JournalFile:
             yield
         except (sqlite3.Error, OSError) as error:
             raise JournalError(self._path, _explanation(error)) from error
-
-
-def _columns(row: JournalRow) -> tuple[bytes, str, bytes, str, int]:
-    return row.key, row.function, row.fingerprint, row.node, row.nbytes
 
 
 def _explanation(error: sqlite3.Error | OSError) -> str:

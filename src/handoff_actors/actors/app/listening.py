@@ -12,6 +12,8 @@ class Listening(Struct, frozen=True):
     values: bool = False
     #: The progress of functions.
     progress: bool = False
+    #: Digests of what graphs are made of that functions return.
+    digests: bool = False
 
 
 SILENT = Listening()

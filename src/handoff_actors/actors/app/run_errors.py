@@ -8,6 +8,7 @@ from handoff_actors.core.run.events import RunEnded
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import DependencyFailed, HandoffError, SerializationError, UnguardedStart
 from handoff_actors.ids import Index
+from handoff_actors.text import str_of
 from handoff_actors.wire.exceptions import decode_exception, encode_exception, loads_at_once
 
 
@@ -101,3 +102,12 @@ class RunErrors:
             return cause
         error.__cause__ = cause
         return error
+
+
+def as_ours(error: BaseException) -> HandoffError:
+    """Return an error of ours for any, which is its cause."""
+    if isinstance(error, HandoffError):
+        return error
+    ours = HandoffError(f"the run can't go on: {type(error).__name__}: {str_of(error)}")
+    ours.__cause__ = error
+    return ours

@@ -9,6 +9,7 @@ from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.core.run.events import FunctionsForgotten
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
+from handoff_actors.core.run.resumption import FoundResults
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index
@@ -52,13 +53,22 @@ class RunGrowth:
         #: By value: gives up the fetch of it.
         self._fetches = fetches
 
-    def add(self, encoded: Encoded, held: Collection[Index], let_go: Collection[FunctionId] = ()) -> None:
-        """Add functions; `held` are those that the app has handles of, as numbered in their own plan, and of `let_go` no more."""
+    def add(
+        self,
+        encoded: Encoded,
+        held: Collection[Index],
+        found: FoundResults,
+        let_go: Collection[FunctionId] = (),
+    ) -> None:
+        """Add functions, of which some were `found`.
+
+        `held` are those that the app has handles of, as numbered in their own plan; of `let_go` it has none any more.
+        """
         self.next_index = encoded.next_index
         self._values |= encoded.large
         self._packages.add(encoded.directories, encoded.definitions)
         app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
-        self.feed(Grow(encoded.program, held, app_values, encoded.refused, let_go=let_go))
+        self.feed(Grow(encoded.program, held, app_values, encoded.refused, found, let_go=let_go))
 
     def ended(self, indices: Sequence[Index]) -> None:
         """Tell that functions have ended."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, assert_never
 from handoff_actors.actors.app.blame import Blame, users_of_package
 from handoff_actors.actors.app.encoding import Encoded
 from handoff_actors.actors.app.failure_log import log_failures
-from handoff_actors.actors.app.journal import Entry, Recorder
+from handoff_actors.actors.app.journal import Entry
 from handoff_actors.actors.app.observer import Observer
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.parted_results import fetch_whole
-from handoff_actors.actors.app.run_errors import RunErrors
+from handoff_actors.actors.app.record_keeper import RecordKeeper
+from handoff_actors.actors.app.run_errors import RunErrors, as_ours
 from handoff_actors.actors.app.run_growth import RunGrowth
 from handoff_actors.actors.app.run_host import Buffer, OutputSink, RunHost
+from handoff_actors.actors.app.run_records import RunRecords
 from handoff_actors.actors.app.splitting import Unsent, split
 from handoff_actors.actors.app.stored_fetches import StoredFetches
 from handoff_actors.actors.driver import Driver, clock
@@ -25,6 +27,7 @@ from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
+    FindResults,
     FunctionObserved,
     FunctionsEnded,
     FunctionsForgotten,
@@ -37,6 +40,7 @@ from handoff_actors.core.run.events import (
     Release,
     ResultFetched,
     ResultFetchFailed,
+    ResultsTakenOver,
     RunEffect,
     RunEnded,
     RunForgotten,
@@ -47,7 +51,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import ReusedResult
+from handoff_actors.core.run.resumption import NO_FINGERPRINTS, FoundResults, ReusedResult
 from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import (
     EnvironmentFailed,
@@ -56,6 +60,7 @@ from handoff_actors.errors import (
     SerializationError,
 )
 from handoff_actors.events import OnEvent
+from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of, str_of
 from handoff_actors.wire.messages.directions import AboutRun, ToNode
@@ -87,7 +92,7 @@ class RunnerActor:
         in_app: Mapping[Index, Buffer],
         host: RunHost,
         on_event: OnEvent | None,
-        journal: Recorder | None = None,
+        records: RunRecords,
         on_result: Callable[[FunctionId, Any], object] | None = None,
     ) -> None:
         self.run = run
@@ -102,7 +107,6 @@ class RunnerActor:
         self.printing: OutputSink | None = None
         self.host = self._host = host
         self._observer = None if on_event is None else Observer(self.view, on_event)
-        self._journal = journal
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[RunEnded] = self._loop.create_future()
@@ -112,8 +116,7 @@ class RunnerActor:
         self.growth = RunGrowth(
             self.view, self.values, self._packages, self.errors, self._driver.feed, self._give_up
         )
-        if journal is not None:
-            journal.on_failure = lambda failure: self._driver.feed(Cancel(as_ours(failure)))
+        self._keeper = RecordKeeper(records, self._program, self._driver.feed)
         #: Wakes the callers that wait for one value.
         self._changed = asyncio.Event()
         #: Set once no node holds anything of the run any more.
@@ -161,7 +164,16 @@ class RunnerActor:
 
     def fingerprint(self, index: Index) -> bytes:
         """The fingerprint of a function; b"" in a run without a journal and without cached functions."""
-        return b"" if self._journal is None else self._journal.fingerprints[index]
+        known = self._program.fingerprints.get(index, NO_FINGERPRINTS)
+        return known.cache or known.journal
+
+    async def look_up(self, plan: Plan) -> tuple[FoundResults, dict[Index, HandoffError]]:
+        """Look up functions that are about to be added. Also returns those that can't be cached, with the errors."""
+        return await self._keeper.look_up(plan)
+
+    def expect_cached(self) -> None:
+        """Have functions that are added from now on fingerprinted for the cache."""
+        self._keeper.expect_cached()
 
     def give_up(self) -> None:
         """Let go of everything: nobody will have the run. It may have ended, or not even have been started."""
@@ -232,7 +244,7 @@ class RunnerActor:
             )
         )
 
-    def _perform(self, effect: RunEffect) -> None:  # noqa: C901 - one table
+    def _perform(self, effect: RunEffect) -> None:  # noqa: C901, PLR0912 - one table
         match effect:
             case SendToNode(name, message):
                 self._send(name, message)
@@ -247,6 +259,10 @@ class RunnerActor:
             ):
                 if self._observer is not None:
                     self._observer.observed(effect)
+            case FindResults():
+                self._keeper.find(effect)
+            case ResultsTakenOver(values):
+                self.values |= values
             case RecordResults(indices):
                 self._record(indices)
             case FunctionsEnded(indices):
@@ -296,14 +312,14 @@ class RunnerActor:
                 self._send_parts(name, rest, too_long, unsent)
 
     def _record(self, indices: Sequence[Index]) -> None:
-        view = self.view
+        view, known = self.view, self._program.fingerprints
         entries: list[Entry] = []
         for index in indices:
             value = view.inline.get(index, self.values.get(index))
             nbytes = view.stored_nbytes(index) if value is None else len(value)
-            entries.append(Entry(index, view.node[index] or "", nbytes, value))
-        if self._journal is not None:
-            self._journal.record(entries)
+            fingerprints = known.get(index, NO_FINGERPRINTS)
+            entries.append(Entry(self.plan.ids[index], fingerprints, view.node[index] or "", nbytes, value))
+        self._keeper.record(entries)
         if self._on_result is not None:
             self._report_results(entries, self._on_result)
 
@@ -311,7 +327,7 @@ class RunnerActor:
         for entry in entries:
             if entry.value is None:
                 continue
-            function_id = self.plan.ids[entry.index]
+            function_id = entry.function_id
             try:
                 value = decode(entry.value)
             except SerializationError as error:
@@ -368,6 +384,7 @@ class RunnerActor:
             if self._refusal is not None and end.error is None and not end.cancelled:
                 end = RunEnded(self._refusal)
             self._finished.set_result(end)
+            self._keeper.end()
             # No function will need values of other runs any more: else each run would keep the one before it alive.
             self._program.foreign.clear()
             self._host.run_ended(self.run)
@@ -416,12 +433,3 @@ async def _even_if_cancelled(future: "asyncio.Future[Any]") -> None:
     while not future.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(future)
-
-
-def as_ours(error: BaseException) -> HandoffError:
-    """Return an error of ours for any, which is its cause."""
-    if isinstance(error, HandoffError):
-        return error
-    ours = HandoffError(f"the run can't go on: {type(error).__name__}: {str_of(error)}")
-    ours.__cause__ = error
-    return ours

@@ -1,15 +1,13 @@
 """The ends of attempts that are none of failure: with a value, which makes dependents ready, or unstarted."""
 
-from typing import TYPE_CHECKING
-
 from handoff_actors.core.run.drain import Drain
+from handoff_actors.core.run.events import ResultsFound, RunEffect
 from handoff_actors.core.run.growth import Growth
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.phases import SENT, WAITING, PhaseEvent
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import RunState
@@ -18,9 +16,6 @@ from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.runs import Recalled
-
-if TYPE_CHECKING:
-    from handoff_actors.core.run.events import SendToNode
 
 
 class AttemptEnds:
@@ -49,16 +44,17 @@ class AttemptEnds:
         self._stories = stories
         self._observing = observing
         self._recording = recording
-        #: What nodes are to be told, until it is taken.
-        self.effects: list[SendToNode] = []
+        #: What follows from them, until it is taken.
+        self.effects: list[RunEffect] = []
 
-    def completed(self, node: NodeState, entry: Done, now: float) -> None:
-        """Take an attempt that has ended with a value."""
+    def completed(self, node: NodeState, entry: Done, now: float, found: ResultsFound | None = None) -> None:
+        """Take an attempt that has ended with a value; one with a graph perhaps twice, then with what was `found`."""
         index, state = entry.index, self._state
         if not state.is_sent(index, entry.attempt, node.name) or index in state.cancelled:
             self._unused(entry, node, now)
             return
-        if entry.additions is not None and self._growth.expanding.take(entry, node, now):
+        if entry.additions is not None and self._growth.expanding.take(entry, node, now, found):
+            self.effects += self._growth.expanding.take_effects()
             return
         self._scheduler.completed(index, node)
         if self._plan.hooks and self._scheduler.is_outdated(index):
@@ -96,15 +92,6 @@ class AttemptEnds:
                 elif phase == SENT:
                     # The function has been sent already, as a member of the same fused group.
                     state.ready_at[dependent] = now
-
-    def take_over(self, index: Index, reused: ReusedResult, now: float) -> None:
-        """Take a function that was done before the run began."""
-        self._state.set_reused(index, reused, now)
-        if reused.is_in_app:
-            self._result_fetch.arrived(index)
-        for dependent in self._plan.dependents[index]:
-            self._state.missing[dependent] -= 1
-        self._observing.function("reused", index, reused.node)
 
     def _note_copies(self, index: Index, node: NodeState) -> None:
         """Note that a function's inputs are on its node, and fetch its value if the app wants that."""

@@ -6,10 +6,13 @@ from typing import Literal
 from msgspec import Struct
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.grown_graph import GrownGraph
+from handoff_actors.core.run.resumption import FoundResults
 from handoff_actors.core.run.state import Transfer
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, FunctionId, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun
+from handoff_actors.wire.messages.jobs import Done
 from handoff_actors.wire.messages.nested import Identified, Probe
 from handoff_actors.wire.messages.runs import Assign, CancelJobs, Close, Copy, Drop, Recall, Stop
 
@@ -91,6 +94,15 @@ class EndGrowth(Struct, frozen=True):
     """Nothing will be added to the run any more: it is over once all of its functions are."""
 
 
+class ResultsFound(Struct, frozen=True):
+    """The answer to `FindResults`, with what it says."""
+
+    name: str
+    entry: Done
+    graph: GrownGraph
+    found: FoundResults
+
+
 #: All but `Grow`: see `core.run.grow`.
 PlainRunEvent = (
     NodeUp
@@ -107,6 +119,7 @@ PlainRunEvent = (
     | WantResults
     | CancelFunctions
     | EndGrowth
+    | ResultsFound
 )
 
 # --- Effects ----------------------------------------------------------------------------------------------------
@@ -187,6 +200,20 @@ class NodeLeaveObserved(Struct, frozen=True):
     reason: str
 
 
+class FindResults(Struct, frozen=True):
+    """An attempt at a node has ended with a graph: find out which of its functions were done before; see `ResultsFound`."""
+
+    name: str
+    entry: Done
+    graph: GrownGraph
+
+
+class ResultsTakenOver(Struct, frozen=True):
+    """Encoded values of functions that need not run, which are not inline: the app has them from now on."""
+
+    values: Mapping[Index, bytes | memoryview]
+
+
 class RecordResults(Struct, frozen=True):
     """These functions are done, and their values are inline, in the app, or not wanted there: a journal may record them."""
 
@@ -235,6 +262,8 @@ RunEffect = (
     SendToNode
     | FetchResult
     | Observation
+    | FindResults
+    | ResultsTakenOver
     | RecordResults
     | FunctionsEnded
     | FunctionsForgotten

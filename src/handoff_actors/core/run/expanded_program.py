@@ -25,7 +25,14 @@ from handoff_actors.graph.plan import (
 )
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.lru import LruCache
-from handoff_actors.wire.messages.jobs import PARTS, Expansion, Ref, Template, TemplateEnvironment
+from handoff_actors.wire.messages.jobs import (
+    PARTS,
+    Expansion,
+    GrownTemplate,
+    Ref,
+    Template,
+    TemplateEnvironment,
+)
 
 #: Templates that are known by their keys alone: a worker sends the code of each once.
 _TEMPLATES_KEPT: Final = 10_000
@@ -59,9 +66,9 @@ class ExpandedPrograms:
         self._made: LruCache[tuple[object, ...], Template] = LruCache(_TEMPLATES_KEPT)
 
     def make(
-        self, expansion: Expansion, templates: list[Template], parent: Parent
+        self, expansion: Expansion, templates: Sequence[Template], plan: Plan
     ) -> tuple[Program, list[Index]]:
-        """Make the program. Returns it with the functions of the run that it takes parts of, the outer ones of its plan.
+        """Make the program of its plan. Returns it with the functions of the run that it takes parts of, its outer ones.
 
         Raises RemoteProtocolError.
         """
@@ -70,8 +77,16 @@ class ExpandedPrograms:
         if expansion.python:
             native = expansion.native_templates, expansion.native_constants, expansion.native_values
             affinity = PythonAffinity(expansion.python, *map(frozenset, native))
-        plan = _plan_of(expansion, templates, producers, parent)
-        return Program(plan, templates, [*expansion.constants], expansion.values, affinity), outer
+        plan.producers = producers
+        return Program(plan, [*templates], [*expansion.constants], expansion.values, affinity), outer
+
+    def parts_of(self, expansion: Expansion) -> dict[int, tuple[Index, int]]:
+        """Return the parts of other results among the values, by number: the function of each, and its place there."""
+        if not _has_ref(expansion.values):
+            return {}
+        refs = [(number, value) for number, value in enumerate(expansion.values) if isinstance(value, Ref)]
+        places = {number: self._parted.place_of(ref.index) for number, ref in refs}
+        return {number: place for number, place in places.items() if place is not None}
 
     def templates_of(self, expansion: Expansion, parent: Parent) -> list[Template]:
         """Return the templates of a graph. Raises UnknownTemplate."""
@@ -147,9 +162,19 @@ def check_expansion(expansion: Expansion) -> None:
         and max(expansion.template_of, default=0) < len(expansion.templates)
         and all(-1 <= number < len(expansion.constants) for number in expansion.constants_of)
         and all(_is_arg(spec, expansion, size) for args in expansion.args for spec in args)
+        and _has_all_digests(expansion)
     )
     if not is_sound:
         raise RemoteProtocolError("a worker has sent a graph whose numbers lead nowhere")
+
+
+def _has_all_digests(expansion: Expansion) -> bool:
+    digests = expansion.digests
+    return digests is None or (
+        len(digests.templates) == len(expansion.templates)
+        and len(digests.constants) == len(expansion.constants)
+        and len(digests.values) == len(expansion.values)
+    )
 
 
 def _are_within(size: int, groups: Iterable[Iterable[int]]) -> bool:
@@ -183,13 +208,9 @@ def _refs_of(expansion: Expansion, args: Sequence[ArgSpec], constants: int) -> l
     return [*refs, *(part for part in found if isinstance(part, Ref) and part.index >= PARTS)]
 
 
-def _plan_of(
-    expansion: Expansion,
-    templates: Sequence[Template],
-    producers: list[tuple[Index, ...]],
-    parent: Parent,
-) -> Plan:
-    size = len(producers)
+def plan_of(expansion: Expansion, templates: Sequence[Template], parent: Parent) -> Plan:
+    """Make the plan of a graph, as yet without the functions of the run that it takes parts of."""
+    size = len(expansion.producers)
     ids: list[FunctionId] = [child_id(parent.id, parent.step, number) for number in range(size)]
     ids[expansion.result] = parent.id
     regular = size - len(expansion.hooks)
@@ -199,14 +220,13 @@ def _plan_of(
         index_of={function_id: index for index, function_id in enumerate(ids[:regular])},
         size=size,
         args=expansion.args,
-        producers=producers,
+        producers=expansion.producers,
         dependents=expansion.dependents,
         bottom_level=expansion.bottom_level,
         priority=[parent.priority + expansion.priority.get(index, 0) for index in range(size)],
         template_of=expansion.template_of,
         templates=[
-            _spec_of(template, grown.name)
-            for template, grown in zip(templates, expansion.templates, strict=True)
+            _spec_of(template, grown) for template, grown in zip(templates, expansion.templates, strict=True)
         ],
         constants_of=expansion.constants_of,
         constants=[],
@@ -223,9 +243,9 @@ def _plan_of(
     )
 
 
-def _spec_of(template: Template, name: str) -> TemplateSpec:
+def _spec_of(template: Template, grown: GrownTemplate) -> TemplateSpec:
     return TemplateSpec(
-        CodeName(name),
+        CodeName(grown.name),
         template.is_async,
         template.as_list,
         template.cost,
@@ -234,6 +254,7 @@ def _spec_of(template: Template, name: str) -> TemplateSpec:
         placed_from=template.placed_from,
         run_if=template.run_if,
         conditions=template.conditions,
+        cache_s=grown.cache_s,
     )
 
 
@@ -241,7 +262,7 @@ def _surroundings(template: Template) -> tuple[object, ...]:
     """Return what functions have in common with the one that has added them."""
     environment, modules = template.environment, template.modules
     variables = () if environment is None else (*sorted(environment.variables.items()), environment.directory)
-    sends = template.log_level, template.sends_values, template.sends_progress
+    sends = template.log_level, template.sends_values, template.sends_progress, template.sends_digests
     return template.session, *sends, variables, modules and modules.key, template.retry_on
 
 
@@ -274,4 +295,5 @@ def _within(template: Template, parent: Template) -> Template:
         retry_on=template.retry_on or parent.retry_on,
         sends_values=parent.sends_values,
         sends_progress=parent.sends_progress,
+        sends_digests=parent.sends_digests,
     )

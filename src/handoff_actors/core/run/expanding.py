@@ -8,20 +8,29 @@ Large arguments of the new functions are parts of a value in the store of the no
 of the parent, which counts as done, and runs again if the node is lost before they are needed no more.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
+from handoff_actors.core.run.events import FindResults, ResultsFound, RunEffect
 from handoff_actors.core.run.expanded_program import (
     ExpandedPrograms,
     Parent,
     UnknownTemplate,
     check_expansion,
     owner_id,
+    plan_of,
 )
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.growing_program import GrowingProgram, dependents_of
+from handoff_actors.core.run.grown_graph import GrownGraph, in_place_of
 from handoff_actors.core.run.history import History
 from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.phases import WAITING
+from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import Recovery
+from handoff_actors.core.run.resumption import NO_FINGERPRINTS, NOTHING_FOUND
 from handoff_actors.core.run.retention import Retention
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
@@ -30,11 +39,12 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.story import StoryLog
+from handoff_actors.core.run.take_over import TakeOver
 from handoff_actors.errors import HandoffError, RemoteProtocolError, TooManyFunctions, ValueLost
 from handoff_actors.graph.naming import short_code_name
 from handoff_actors.graph.run_if import run_if_of
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages.jobs import Done, Expansion
+from handoff_actors.wire.messages.jobs import Done, Expansion, GraphDigests
 
 #: Said of a function whose graph refers to code that has not arrived.
 _CODE_MISSING: Final = "the code of its graph was not sent along"
@@ -42,6 +52,10 @@ _OTHER_GRAPH: Final = (
     "its node was lost with arguments that it had made for the functions that it added, and called again it has returned "
     "another graph"
 )
+
+
+#: Of graphs that are not looked up.
+NO_DIGESTS: Final = GraphDigests([], [], [])
 
 
 class Expanding:
@@ -61,6 +75,8 @@ class Expanding:
         stories: StoryLog,
         observing: Observing,
         history: History,
+        recording: Recording,
+        take_over: TakeOver,
         max_functions: int,
     ) -> None:
         self._program = program
@@ -76,13 +92,19 @@ class Expanding:
         self._stories = stories
         self._observing = observing
         self._history = history
+        self._recording = recording
+        self._take_over = take_over
+        self._effects: list[RunEffect] = []
         self._max_functions = max_functions
         self._programs = ExpandedPrograms(state.parted)
         #: Functions that were added so far.
         self._count = 0
 
-    def take(self, entry: Done, node: NodeState, now: float) -> bool:
-        """Take the graph of an attempt that is out at a node. False if the attempt counts as done now, with all its parts."""
+    def take(self, entry: Done, node: NodeState, now: float, found: ResultsFound | None = None) -> bool:
+        """Take the graph of an attempt that is out at a node. False if the attempt counts as done now, with all its parts.
+
+        A graph with digests is looked up first: its function stays out until it is taken again, with what was `found`.
+        """
         index = entry.index
         expansion = None if entry.additions is None else entry.additions.expansion
         if expansion is None:
@@ -90,7 +112,13 @@ class Expanding:
         try:
             if index in self._state.parted:
                 return self._made_parts_again(entry, node, now)
-            self._add(entry, expansion, node, now)
+            if found is None:
+                graph = self._graph(index, expansion)
+                if expansion.digests is not None:
+                    self._effects.append(FindResults(node.name, entry, graph))
+                    return True
+                found = ResultsFound(node.name, entry, graph, NOTHING_FOUND)
+            self._add(found, expansion, node, now)
         except UnknownTemplate:
             self._scheduler.returned(index, node)
             number = self._stories.note("recalled", index, node.name, now, _CODE_MISSING)
@@ -112,17 +140,43 @@ class Expanding:
         self._fail(entry.index, ValueLost(self._plan.ids[entry.index], _OTHER_GRAPH), node, now)
         return True
 
-    def _add(self, entry: Done, expansion: Expansion, node: NodeState, now: float) -> None:
-        index, plan = entry.index, self._plan
+    def take_effects(self) -> list[RunEffect]:
+        """Drain what the graphs taken so far have led to."""
+        effects, self._effects = [*self._effects, *self._take_over.effects], []
+        self._take_over.effects = []
+        return effects
+
+    def _graph(self, index: Index, expansion: Expansion) -> GrownGraph:
         check_expansion(expansion)
         self._check_bound(index, expansion)
-        parent = self._parent(index)
+        parent, known = self._parent(index), self._program.fingerprints
         templates = self._programs.templates_of(expansion, parent)
+        parts = {
+            number: (known.get(owner, NO_FINGERPRINTS), place)
+            for number, (owner, place) in self._programs.parts_of(expansion).items()
+        }
+        return GrownGraph(
+            plan_of(expansion, templates, parent),
+            expansion.result,
+            known.get(index, NO_FINGERPRINTS),
+            parent.step,
+            expansion.digests or NO_DIGESTS,
+            templates,
+            parts,
+        )
+
+    def _add(self, looked_up: ResultsFound, expansion: Expansion, node: NodeState, now: float) -> None:
+        entry, graph, plan = looked_up.entry, looked_up.graph, self._plan
+        index = entry.index
+        # Others may have added functions meanwhile.
+        self._check_bound(index, expansion)
         if entry.additions is not None and entry.additions.parts:
-            self._copy(entry, parent, node, now)
-        added, outer = self._programs.make(expansion, templates, parent)
+            self._copy(entry, self._parent(index), node, now)
+        added, outer = self._programs.make(expansion, graph.templates, graph.plan)
         self._count += len(expansion.producers)
         self._history.note_expanded(index, entry, node.name, now)
+        if self._recording.is_on:
+            self._recording.note_after_failure(index)
         self._scheduler.completed(index, node)
         self._scheduler.learn(index, entry.ran_s)
         goes_on_anyway = index in self._state.added_anyway or run_if_of(plan, index) != "success"
@@ -141,9 +195,27 @@ class Expanding:
         self._retention.expanded(before)
         self._retention.added(part.indices, ())
         must_look = self._feasibility.add(part.indices)
+        self._take_over_found(index, part.indices, looked_up, now)
         self._recovery.begin(part.indices, now)
         if must_look:
             self._feasibility.update(self._scheduler.nodes, now)
+
+    def _take_over_found(
+        self, index: Index, indices: Sequence[Index], looked_up: ResultsFound, now: float
+    ) -> None:
+        found, result = looked_up.found, looked_up.graph.result
+        if not found.fingerprints:
+            return
+        known = list(found.fingerprints)
+        known[result] = in_place_of(looked_up.graph.parent, known[result])
+        self._take_over.found(indices, replace(found, fingerprints=known), now)
+        if result not in found.reused:
+            return
+        # Nothing has recorded it as the parent's yet.
+        self._recording.note(index)
+        for dependent in self._plan.dependents[index]:
+            if self._state.missing[dependent] == 0 and self._state.phase[dependent] == WAITING:
+                self._recovery.make_ready(dependent, now)
 
     def _check_bound(self, index: Index, expansion: Expansion) -> None:
         if self._count + len(expansion.producers) > self._max_functions:

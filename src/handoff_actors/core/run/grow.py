@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from handoff_actors.core.run.events import PlainRunEvent
+from handoff_actors.core.run.resumption import NOTHING_FOUND, FoundResults
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index
@@ -25,6 +26,8 @@ class Grow(Struct, frozen=True):
     app_values: Collection[Index] = ()
     #: Functions that can't be sent, each with the reason.
     refused: Mapping[Index, HandoffError] = NOTHING_REFUSED
+    #: What is known of its functions from earlier runs.
+    found: FoundResults = NOTHING_FOUND
     #: How many functions deep they were added within functions.
     depth: int = 0
     #: Earlier functions that the app has no handles of any more: one event fewer where calls follow one another.

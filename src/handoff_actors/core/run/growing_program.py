@@ -52,13 +52,17 @@ class GrowingProgram:
     def __init__(self, program: Program) -> None:
         self._program = program
         self.plan = self._plan = program.plan
+        self.fingerprints = program.fingerprints
         self._indices = Numbering(program.plan.size)
         self._constants = Numbering(len(program.constants))
         self._values = Numbering(len(program.values))
         self._templates = Numbering(len(program.templates))
         self._groups = Numbering(len(program.plan.groups))
         #: Numbers of templates by what they are.
-        self._number_of: dict[object, int] = {_key(each): each.number for each in program.templates}
+        self._number_of: dict[object, int] = {
+            _key(*each): each[0].number
+            for each in zip(program.templates, program.plan.templates, strict=True)
+        }
         #: How many parts use each template; those that none uses, the one longest so first.
         self._users: dict[int, int] = dict.fromkeys(self._number_of.values(), 1)
         self._idle: dict[int, None] = {}
@@ -184,7 +188,7 @@ class GrowingProgram:
         return part
 
     def _template(self, template: Template, spec: TemplateSpec, new: list[int]) -> int:
-        key = _key(template)
+        key = _key(template, spec)
         number = self._number_of.get(key)
         if number is None:
             (number,) = self._templates.take(1)
@@ -203,6 +207,7 @@ class GrowingProgram:
         for index in indices:
             plan.index_of.pop(plan.ids[index], None)
             plan.ids[index] = None
+            self.fingerprints.pop(index, None)
             plan.args[index] = plan.producers[index] = ()
             plan.max_retries.pop(index, None)
             plan.retry_backoff.pop(index, None)
@@ -245,7 +250,7 @@ class GrowingProgram:
     def _remove_template(self) -> int:
         number = next(iter(self._idle))
         del self._idle[number], self._users[number]
-        del self._number_of[_key(self._program.templates[number])]
+        del self._number_of[_key(self._program.templates[number], self._plan.templates[number])]
         # Its number is not given to another: nodes may still have attempts that they have not heard the end of.
         self._program.templates[number] = NO_TEMPLATE
         self._plan.templates[number] = NO_TEMPLATE_SPEC
@@ -332,7 +337,7 @@ def dependents_of(plan: Plan, index: Index) -> dict[Index, None]:
     return dependents
 
 
-def _key(template: Template) -> object:
+def _key(template: Template, spec: TemplateSpec) -> object:
     """Return a key that templates have in common if they differ in their numbers alone."""
     environment = template.environment
     variables = () if environment is None else (*environment.variables.items(), environment.directory)
@@ -353,4 +358,6 @@ def _key(template: Template) -> object:
         template.run_if,
         template.conditions,
         template.warm,
+        template.sends_digests,
+        spec.cache_s,
     )

@@ -18,13 +18,16 @@ from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing_program import GrowingProgram
 from handoff_actors.core.run.history import History
 from handoff_actors.core.run.phases import DONE, FAILED, FREE
+from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
+from handoff_actors.core.run.resumption import NO_FINGERPRINTS
 from handoff_actors.core.run.retention import Retention
 from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.take_over import TakeOver
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey
@@ -62,6 +65,8 @@ class Growth:
         result_fetch: ResultFetch,
         completion: Completion,
         history: History,
+        take_over: TakeOver,
+        recording: Recording,
         make_books: Callable[[], GrowthBooks],
         *,
         is_open: bool,
@@ -78,11 +83,14 @@ class Growth:
         self._result_fetch = result_fetch
         self._completion = completion
         self._history = history
+        self._take_over = take_over
+        self._recording = recording
         self._make_books = make_books
         #: Functions may be added.
         self.is_open = is_open
-        #: Functions that nobody needs, whose indices still stand in something that is under way.
+        #: Functions that nobody needs, and values, whose indices still stand in something that is under way.
         self._postponed: list[Index] = []
+        self._postponed_values: list[Index] = []
         if is_open:
             self._books.retention.begin()
 
@@ -114,6 +122,7 @@ class Growth:
         self._recovery.skipping.add(part)
         self._books.retention.added(indices, [indices[place] for place in grow.held])
         must_look = self._feasibility.add(indices)
+        self._take_over.found(indices, grow.found, now)
         self._recovery.begin(indices, now)
         if must_look:
             self._feasibility.update(self._scheduler.nodes, now)
@@ -176,19 +185,44 @@ class Growth:
         """Tell what has ended, and forget what nobody needs any more; `is_watched`: not before what has happened to it has been told, or recorded."""
         self.wake_at = None
         ended = self._ended()
+        if self._take_over.effects:
+            # Whoever is told that a function has ended takes its value.
+            ended = [*self._take_over.effects, *ended]
+            self._take_over.effects = []
         unneeded, values = self._books.retention.settle()
         if is_watched and unneeded:
             self.wake_at = now
         due = self._postponed if is_watched else [*self._postponed, *unneeded]
-        self._postponed = [index for index in due if self._drain.is_copying(index)]
+        self._postponed = [index for index in due if self._is_in_use(index)]
+        if self._postponed and self._recording.has_due:
+            self.wake_at = now
         if self._postponed:
-            due = [index for index in due if not self._drain.is_copying(index)]
+            due = [index for index in due if not self._is_in_use(index)]
+        if values or self._postponed_values:
+            values = self._values_to_drop(values)
         if is_watched:
             self._postponed += unneeded
         if self._postponed:
             # Or else one whose value is lost meanwhile would be made again for the app.
-            self._result_fetch.forget(self._postponed)
+            to_cache = set(filter(self._is_to_be_recorded, self._postponed))
+            self._result_fetch.forget([index for index in self._postponed if index not in to_cache])
         return [*ended, *self._forget(due, values)] if due or values else ended
+
+    def _values_to_drop(self, unneeded: list[Index]) -> list[Index]:
+        values = [*unneeded, *self._books.retention.unneeded_among(self._postponed_values)]
+        self._postponed_values = [index for index in values if self._is_to_be_recorded(index)]
+        return [index for index in values if not self._is_to_be_recorded(index)]
+
+    def _is_in_use(self, index: Index) -> bool:
+        return self._drain.is_copying(index) or self._is_to_be_recorded(index)
+
+    def _is_to_be_recorded(self, index: Index) -> bool:
+        """Tell whether the value is on its way to the app, to be cached there, or there just now."""
+        if self._recording.is_due(index):
+            return True
+        if index not in self._result_fetch.pending:
+            return False
+        return bool(self._books.program.fingerprints.get(index, NO_FINGERPRINTS).cached_as)
 
     def _forget(self, indices: list[Index], values: list[Index]) -> list[RunEffect]:
         drops: dict[str, list[ValueKey]] = {}
@@ -198,6 +232,7 @@ class Growth:
         self._history.note(indices)
         self._state.forget(indices)
         self._retries.forget(indices)
+        self._recording.forget(indices)
         self._drain.forget(indices)
         self._result_fetch.forget(indices)
         self._scheduler.remove(indices)

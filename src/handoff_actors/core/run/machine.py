@@ -22,6 +22,7 @@ from handoff_actors.core.run.events import (
     Release,
     ResultFetched,
     ResultFetchFailed,
+    ResultsFound,
     RoomFreed,
     RunEffect,
     RunEnded,
@@ -82,6 +83,7 @@ class RunMachine:
         self._failures = parts.failures
         self._growth = parts.growth
         self._ends = parts.ends
+        self._take_over = parts.take_over
         self._nested = parts.nested
         #: The read-only view for code outside of `core.run`.
         self.view = RunView(
@@ -122,7 +124,7 @@ class RunMachine:
         self._stories.began_at = now
         self.scheduler.begin()
         for index, earlier in (reused or {}).items():
-            self._ends.take_over(index, earlier, now)
+            self._take_over.take(index, earlier, now)
         for node in nodes:
             self._node_up(node, now)
         if self._options.timeout_s is not None:
@@ -132,7 +134,9 @@ class RunMachine:
         self.feasibility.update(self.scheduler.nodes, now)
         return self._settle(now)
 
-    def handle(self, event: RunMachineEvent, now: float) -> list[RunEffect]:  # noqa: C901 - one table
+    def handle(  # noqa: C901, PLR0912 - one table
+        self, event: RunMachineEvent, now: float
+    ) -> list[RunEffect]:
         """Take one event."""
         match event:
             case MessageFromNode(name, message):
@@ -155,6 +159,8 @@ class RunMachine:
                 self._completion.is_let_go = True
             case Grow() | LetGo() | WantResults() | CancelFunctions() | EndGrowth():
                 self._grow(event, now)
+            case ResultsFound():
+                self._found(event, now)
             case RoomFreed():
                 # To place what is ready, and to recall what waits, is done after each event.
                 pass
@@ -178,6 +184,11 @@ class RunMachine:
                 self._growth.is_open = False
             case _:
                 assert_never(event)
+
+    def _found(self, event: ResultsFound, now: float) -> None:
+        node = self.scheduler.nodes.get(event.name)
+        if node is not None and self._completion.outcome is None:
+            self._ends.completed(node, event.entry, now, event)
 
     def wake(self, now: float) -> list[RunEffect]:
         """End the run, or rests, whose time is up."""

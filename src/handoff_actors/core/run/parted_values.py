@@ -39,6 +39,10 @@ class PartedValues:
         place = self._place_of.get(index)
         return index if place is None else place[0]
 
+    def place_of(self, index: Index) -> tuple[Index, int] | None:
+        """Return the function that a part belongs to, and its place there; None if it is unknown."""
+        return self._place_of.get(index)
+
     def find(self, index: Index) -> tuple[Index, StoredPart] | None:
         """Return the function that a part belongs to, and the part as it is now; None if it is unknown."""
         place = self._place_of.get(index)

@@ -1,6 +1,9 @@
 """A journal may record a function once it is done and its value is inline, in the app, or not wanted there."""
 
+from collections.abc import Iterable
+
 from handoff_actors.core.run.events import RecordResults, RunEffect
+from handoff_actors.core.run.numbering import discard_all
 from handoff_actors.core.run.phases import DONE, FAILED
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.state import RunState
@@ -18,7 +21,7 @@ class Recording:
         #: Functions whose results are not recorded, since those of functions that have failed would change them.
         self._after_failure: set[Index] = set()
         self.is_on = is_on
-        self._due: list[Index] = []
+        self._due: dict[Index, None] = {}
 
     def note(self, index: Index) -> None:
         """Note that a function is done, or that its value has been fetched into the app."""
@@ -29,11 +32,30 @@ class Recording:
             and index not in self._plan.hook_of
             and not self._is_after_failure(index)
         ):
-            self._due.append(index)
+            self._due[index] = None
+
+    @property
+    def has_due(self) -> bool:
+        """True if functions are to be recorded."""
+        return bool(self._due)
+
+    def is_due(self, index: Index) -> bool:
+        """Tell whether a function is to be recorded, and is not yet."""
+        return index in self._due
+
+    def note_after_failure(self, index: Index) -> None:
+        """Note, of a function that goes on as a graph, whether that is made from a failure."""
+        self._is_after_failure(index)
+
+    def forget(self, indices: Iterable[Index]) -> None:
+        """Forget functions: others may have their indices from now on."""
+        discard_all(self._after_failure, indices)
 
     def _is_after_failure(self, index: Index) -> bool:
         """Tell whether a result is made from the failure of another function: it would be another once that has succeeded."""
         state = self._state
+        if index in self._after_failure:
+            return True
         if not state.failures:
             return False
         producers = self._plan.producers[index]
@@ -48,5 +70,5 @@ class Recording:
             return []
         # A result may have been lost since, and is recorded once it has been made again.
         done = [index for index in self._due if self._state.phase[index] == DONE]
-        self._due = []
+        self._due = {}
         return [RecordResults(done)]

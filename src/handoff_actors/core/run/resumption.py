@@ -6,10 +6,11 @@ that follows from it. What it costs, where it may run and how often it is tried 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from handoff_actors.graph.plan import ArgSpec, CallSpec, ListOf, NodeOf, Plan
+from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, ListOf, NodeOf, Plan
 from handoff_actors.ids import Index
 
 #: Makes one digest of several byte strings.
@@ -23,6 +24,22 @@ class Digests(Struct, frozen=True):
     templates: Sequence[bytes]
     constants: Sequence[bytes]
     values: Sequence[bytes]
+
+
+class Fingerprints(NamedTuple):
+    """The names of a function beyond its run. b"": nothing asks for it, or the function takes something that has none."""
+
+    #: Digest of its id.
+    key: bytes = b""
+    #: For the journal, with the ids of all that it depends on.
+    journal: bytes = b""
+    #: For the cache, without ids.
+    cache: bytes = b""
+    #: The fingerprints by which its result is to be cached, and for how many seconds.
+    cached_as: tuple[tuple[bytes, float], ...] = ()
+
+
+NO_FINGERPRINTS: Final = Fingerprints()
 
 
 class JournalRow(Struct, frozen=True):
@@ -61,21 +78,46 @@ class ReusedResult(Struct, frozen=True):
     is_in_app: bool = False
 
 
-def fingerprints(plan: Plan, digests: Digests, combine: Combine) -> list[bytes]:
-    """Compute the fingerprint of every function, by index."""
+class FoundResults(Struct, frozen=True):
+    """Facts about functions that a run is given while it goes on, by their indices in their own plan."""
+
+    #: By index; none in a run without a journal and cached functions.
+    fingerprints: Sequence[Fingerprints] = ()
+    #: Functions that need not run.
+    reused: Mapping[Index, ReusedResult] = field(default_factory=dict)
+    #: Encoded values among these that are not inline.
+    in_app: Mapping[Index, bytes | memoryview] = field(default_factory=dict)
+
+
+NOTHING_FOUND: Final = FoundResults()
+
+
+class _Unknown(Exception):
+    """A function takes something that has no fingerprint."""
+
+
+def fingerprints(plan: Plan, digests: Digests, combine: Combine, outer: Sequence[bytes] = ()) -> list[bytes]:
+    """Compute the fingerprint of every function, by index; b"" for those that take what has none itself.
+
+    `outer` are those of the outer functions of the plan.
+    """
     made = [b""] * plan.size
     # The bottom level of a producer is above those of all that take from it.
     for index in sorted(range(plan.size), key=plan.bottom_level.__getitem__, reverse=True):
         template, constants = plan.template_of[index], plan.constants_of[index]
         args = plan.args[index]
-        made[index] = combine(digests.ids[index], *_call(plan, digests, made, template, args, constants))
+        try:
+            parts = _call(plan, digests, (made, outer), template, args, constants)
+        except _Unknown:
+            continue
+        made[index] = combine(digests.ids[index], *parts)
     return made
 
 
 def _call(
     plan: Plan,
     digests: Digests,
-    made: Sequence[bytes],
+    made: tuple[Sequence[bytes], Sequence[bytes]],
     template: int,
     args: Sequence[ArgSpec],
     constants: int,
@@ -98,10 +140,23 @@ def _call(
         elif isinstance(spec, NodeOf):
             parts.append(b"name of a node")
         elif isinstance(spec, ListOf):
-            parts += (b"list", made[spec.index])
+            parts += (b"list", _known(made, spec.index))
+        elif spec < 0:
+            parts += (b"constant", _if_known(digests.values[~spec]))
         else:
-            parts += (b"constant", digests.values[~spec]) if spec < 0 else (b"result", made[spec])
+            parts += (b"result", _known(made, spec))
     return parts
+
+
+def _known(made: tuple[Sequence[bytes], Sequence[bytes]], index: Index) -> bytes:
+    own, outer = made
+    return _if_known(own[index] if index < OUTER else outer[index - OUTER])
+
+
+def _if_known(found: bytes) -> bytes:
+    if not found:
+        raise _Unknown
+    return found
 
 
 def reusable(
@@ -120,7 +175,7 @@ def reusable(
             runs[index] = runs[hook.consumer]
             continue
         record = recorded.get(index)
-        if record is None or record.fingerprint != prints[index]:
+        if record is None or not prints[index] or record.fingerprint != prints[index]:
             runs[index] = True
         elif not record.has_value:
             runs[index] = index in wanted or any(runs[reader] for reader in plan.dependents[index])

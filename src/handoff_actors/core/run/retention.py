@@ -114,6 +114,10 @@ class Retention:
         self._unneeded, self._unneeded_values = [], []
         return unneeded, [index for index in values if index in self._lineage]
 
+    def unneeded_among(self, values: Iterable[Index]) -> list[Index]:
+        """List those of the values that nobody needs still, whose functions are kept."""
+        return [index for index in values if index in self._lineage]
+
     def check(self) -> None:
         """Assert that the books agree with one another. To be called when nothing is left to settle."""
         taken: Counter[Index] = Counter()

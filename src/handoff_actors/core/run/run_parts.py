@@ -24,6 +24,7 @@ from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.story import StoryLog
+from handoff_actors.core.run.take_over import TakeOver
 from handoff_actors.ids import RunId
 
 
@@ -55,6 +56,7 @@ class RunParts:
         self.history = History(plan, self.state)
         self.observing = Observing(self.state, is_on=options.observe)
         self.recording = Recording(plan, self.state, self.result_fetch, is_on=options.is_journaled)
+        self.take_over = TakeOver(program, self.state, self.result_fetch, self.observing, self.recording)
         self.recovery = self._make_recovery()
         self.drain = Drain(
             run, self.scheduler, self.recovery, self.result_fetch, self.completion, self.stories
@@ -104,6 +106,8 @@ class RunParts:
             self.result_fetch,
             self.completion,
             self.history,
+            self.take_over,
+            self.recording,
             partial(self._make_books, program, options.max_functions),
             is_open=options.is_open,
         )
@@ -123,6 +127,8 @@ class RunParts:
             self.stories,
             self.observing,
             self.history,
+            self.recording,
+            self.take_over,
             max_functions,
         )
         return GrowthBooks(growing, retention, expanding)

@@ -288,6 +288,10 @@ class RunState:
         self.change(index, PhaseEvent.REUSED)
         self.remaining -= 1
         self.node[index] = reused.node
+        if self.changed is not None:
+            # A value of an earlier function with this index must not be taken for this one's.
+            self.attempt[index] += 1
+            self.earlier_attempts[index] = self.attempt[index]
         self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = now
         if isinstance(reused.value, int):
             self.stored[index] = StoredResult(reused.value, [])

@@ -165,6 +165,8 @@ class Template(Message, frozen=True):
     sends_progress: bool = False
     #: Claims `cost` as long as the object is in a worker, where it isn't None.
     warm: WarmObject | None = None
+    #: Graphs that its functions return come with digests: the run has a journal.
+    sends_digests: bool = False
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the
@@ -276,6 +278,17 @@ class GrownTemplate(Message, frozen=True):
     name: str
     #: None: the worker has sent it before in this run.
     template: Template | None = None
+    #: Results of its functions are cached for so many seconds; None: they are not.
+    cache_s: float | None = None
+
+
+class GraphDigests(Message, frozen=True):
+    """Digests of what a graph is made of, which are the same in every process, each list by the number that it has there."""
+
+    templates: list[Digest]
+    constants: list[Digest]
+    #: b"" for a part of a result that the function was given in parts.
+    values: list[Digest]
 
 
 class Expansion(Message, frozen=True):
@@ -307,6 +320,8 @@ class Expansion(Message, frozen=True):
     native_templates: list[Count] = field(default_factory=list)
     native_constants: list[Count] = field(default_factory=list)
     native_values: list[Count] = field(default_factory=list)
+    #: None: neither the run has a journal, nor any of the functions the option `cache`.
+    digests: GraphDigests | None = None
 
 
 class Additions(Message, frozen=True):

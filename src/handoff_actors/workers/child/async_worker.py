@@ -225,7 +225,7 @@ class AsyncWorker:
         self._modules.enter(modules)
         self._is_keeping = True
         try:
-            return self._evaluation.keep(run, index, attempt, result)
+            return self._evaluation.keep(run, index, attempt, result, templates[job[JOB_TEMPLATE]])
         finally:
             self._is_keeping = False
 

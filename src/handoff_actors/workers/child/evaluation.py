@@ -264,7 +264,7 @@ class Evaluation:
         extra_args, kwargs = self._store.read(run, constants[REF_INDEX], parts)
         return extra_args, kwargs
 
-    def keep(self, run: int, index: int, attempt: int, result: Any) -> JobOutcome:
+    def keep(self, run: int, index: int, attempt: int, result: Any, template: LoadedTemplate) -> JobOutcome:
         """Give the encoded result, or the number of its bytes that are now in the store.
 
         Raises SerializationError, StoreFailed, and DagError for a subgraph that can't be run.
@@ -274,7 +274,7 @@ class Evaluation:
                 from handoff_actors.workers.child.expansion import GrowthEncoder  # noqa: PLC0415 - see `is_growth`
 
                 self._growths = GrowthEncoder(self._store, self._inline_limit)
-            return self._growths.encode(RunId(run), attempt, result)
+            return self._growths.encode(RunId(run), attempt, result, sends_digests=template.sends_digests)
         payload = encode(result)
         if payload.nbytes <= self._inline_limit:
             return payload.to_bytes()

@@ -21,6 +21,7 @@ from handoff_actors.wire.messages.jobs import (
     PARTS,
     Additions,
     Expansion,
+    GraphDigests,
     GrownTemplate,
     Ref,
     StoredPart,
@@ -61,12 +62,23 @@ class GrowthEncoder:
         self._inline_limit = inline_limit
         self._runs: LruCache[RunId, LruCache[object, _KnownTemplate]] = LruCache(_RUNS_KEPT)
 
-    def encode(self, run: RunId, attempt: Attempt, result: Subgraph[Any] | Parts[Any]) -> Grown:
-        """Encode a result; large parts of it are in the store then. Raises SerializationError, StoreFailed, DagError."""
+    def encode(
+        self,
+        run: RunId,
+        attempt: Attempt,
+        result: Subgraph[Any] | Parts[Any],
+        *,
+        sends_digests: bool = False,
+    ) -> Grown:
+        """Encode a result; large parts of it are in the store then. Raises SerializationError, StoreFailed, DagError.
+
+        Graphs with functions that are cached, and all graphs with `sends_digests`, have digests of what they are made of.
+        """
         with _StoredParts(self._store, run, attempt, self._inline_limit) as parts:
             if isinstance(result, Parts):
                 return self._listed(result, parts)
-            return Grown(b"", _encode(Additions(self._expansion(run, attempt, result, parts), parts.stored)))
+            expansion = self._expansion(run, attempt, result, parts, sends_digests=sends_digests)
+            return Grown(b"", _encode(Additions(expansion, parts.stored)))
 
     def _listed(self, result: Parts[Any], parts: "_StoredParts") -> Grown:
         items: list[Any] = []
@@ -81,15 +93,22 @@ class GrowthEncoder:
         return Grown(value.to_bytes(), _encode(Additions(None, parts.stored)))
 
     def _expansion(
-        self, run: RunId, attempt: Attempt, result: Subgraph[Any], parts: "_StoredParts"
+        self,
+        run: RunId,
+        attempt: Attempt,
+        result: Subgraph[Any],
+        parts: "_StoredParts",
+        *,
+        sends_digests: bool,
     ) -> Expansion:
         plan = Plan.of(result.dag.functions, result.dag.id)
+        # Before arguments are encoded: that may change them.
+        digests = _digests(plan) if sends_digests or _has_cached(plan) else None
         templates = self._templates(run, plan, with_code=attempt > 1)
         encoder = _PlanEncoder(plan, parts)
         constants = [encoder.constants(number) for number in range(len(plan.constants))]
         values = [encoder.value(number) for number in range(len(plan.values))]
         native = [number for number, known in enumerate(templates) if known[1]]
-        has_native = native or encoder.native_constants or encoder.native_values
         return Expansion(
             result=plan.index_of[result.result],
             args=plan.args,
@@ -107,10 +126,11 @@ class GrowthEncoder:
             max_retries=plan.max_retries,
             retry_backoff=plan.retry_backoff,
             hooks=plan.hooks,
-            python=PYTHON if has_native else "",
+            python=PYTHON if native or encoder.native_constants or encoder.native_values else "",
             native_templates=native,
             native_constants=encoder.native_constants,
             native_values=encoder.native_values,
+            digests=digests,
         )
 
     def _templates(self, run: RunId, plan: Plan, *, with_code: bool) -> list[tuple[GrownTemplate, bool]]:
@@ -127,8 +147,26 @@ class GrowthEncoder:
                 template = _encoded_template(plan, number, spec)
                 known.put(key, template)
             carried = template.template if is_new or with_code else None
-            grown.append((GrownTemplate(template.key, template.name, carried), template.is_native))
+            entry = GrownTemplate(template.key, template.name, carried, spec.cache_s)
+            grown.append((entry, template.is_native))
         return grown
+
+
+def _has_cached(plan: Plan) -> bool:
+    return any(spec.cache_s is not None for spec in plan.templates)
+
+
+def _digests(plan: Plan) -> GraphDigests:
+    # Few workers need it.
+    from handoff_actors.wire.digest import Digester  # noqa: PLC0415
+
+    # A new one each time: code may refer to what has changed meanwhile.
+    digest = Digester().digest
+    return GraphDigests(
+        [digest(spec.code) for spec in plan.templates],
+        [digest(constants) for constants in plan.constants],
+        [b"" if type(value) is PartRef else digest(value) for value in plan.values],
+    )
 
 
 class _PlanEncoder:
@@ -223,6 +261,7 @@ def _identity(spec: TemplateSpec) -> object:
         spec.placed_from,
         spec.run_if,
         spec.conditions,
+        spec.cache_s,
     )
 
 

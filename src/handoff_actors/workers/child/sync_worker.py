@@ -174,7 +174,7 @@ class SyncWorker:
             result = self._drive(
                 self._evaluation.call(run, templates, job[JOB_TEMPLATE], job[JOB_ARGS], job[JOB_CONSTANTS])
             )
-            value = self._evaluation.keep(run, index, attempt, result)
+            value = self._evaluation.keep(run, index, attempt, result, template)
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
             self._is_interruptible = False
             ended = perf_counter()

@@ -52,7 +52,7 @@ class LoadedTemplate:
 
     __slots__ = (
         "as_list", "claims_memory", "code", "conditions", "environment", "modules", "namespaces", "placed_from", "retry_on",
-        "runs_anyway", "sends_output", "sends_values", "threads", "warm", "warm_name",
+        "runs_anyway", "sends_digests", "sends_output", "sends_values", "threads", "warm", "warm_name",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +74,8 @@ class LoadedTemplate:
         self.sends_output = message.log_level is not None
         #: The app wants the values that its functions emit.
         self.sends_values = message.sends_values
+        #: The app wants digests with graphs that its functions return.
+        self.sends_digests = message.sends_digests
         self.environment = environment
         #: The globals of code by value of its session.
         self.namespaces = namespaces

@@ -35,6 +35,7 @@ def definition_of(
         sends_values=template.sends_values,
         warm=None if template.warm is None else template.warm.key,
         warm_name="" if template.warm is None else template.warm.name,
+        sends_digests=template.sends_digests,
     )
 
 

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from handoff_actors.core.run.foreign_values import ForeignValues
 from handoff_actors.core.run.phases import FAILED
+from handoff_actors.core.run.resumption import Fingerprints
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.core.run.state import APP, RunState
@@ -99,6 +100,8 @@ class Program(Struct, frozen=True):
     values: list[bytes | Ref]
     affinity: PythonAffinity = NO_AFFINITY
     foreign: ForeignValues = field(default_factory=ForeignValues)
+    #: By index, of those functions that have some.
+    fingerprints: dict[Index, Fingerprints] = field(default_factory=dict)
 
     def job(
         self,
