@@ -69,6 +69,14 @@ def test_a_value_is_kept_beyond_its_run_and_found_by_others() -> None:
     assert node.has_version(KEPT, Index(0), 0)
 
 
+def test_values_with_names_are_listed_for_the_node_that_is_to_have_them_next() -> None:
+    node = node_with_a_value()
+    kept(node, keep())
+    kept(node, keep("", LATER))
+
+    assert node.kept_values(4.0) == [KeptEntry("x", KEPT, LARGE, 1, 9.0)]
+
+
 def test_an_unknown_name_is_answered_with_names_that_are_near() -> None:
     node = node_with_a_value()
     kept(node, keep("weights"))

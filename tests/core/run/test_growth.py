@@ -158,7 +158,8 @@ def test_what_nobody_holds_and_nothing_takes_is_forgotten_and_its_index_is_used_
     (effect,) = grow(run, call("y"))
 
     assert (job_in(effect).index, job_in(effect).attempt) == (0, 2)
-    assert run.view.tries(0) == 1
+    assert (run.view.tries(0), run.view.tries_by(0, 2)) == (1, 1)
+    assert job_in(effect).earlier == 1
     # What is said of the function before is stale.
     then(run, completed("a", done(0, attempt=1)))
     assert run.state.remaining == 1
