@@ -276,7 +276,8 @@ class TooManyFunctions(HandoffError):
     def __init__(self, function_id: FunctionId, code: str, limit: int) -> None:
         super().__init__(
             f"function {repr_of(function_id)} ({code}) has returned a Subgraph with which functions would have added more than"
-            f" max_functions={limit:,} functions to the run: if it does not go on for ever, run it with a higher max_functions"
+            f" max_functions={limit:,} functions to the run: if it does not go on for ever, run it with a higher max_functions,"
+            " an option of execute_distributed and open_run"
         )
         #: Id of the function that grows.
         self.function_id = function_id

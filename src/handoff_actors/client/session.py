@@ -357,7 +357,8 @@ class Session(CallingSession):
         :param working_dir: Directory that functions run in and can import from: a path on each node, or a directory here,
             which is sent to nodes that lack it.
         :param modules_by_value: Modules, or their names, whose code is sent along, so that nodes need not have them.
-        :param max_functions: Number of functions that functions of the run may add with `Subgraph`, altogether.
+        :param max_functions: Number of functions that functions of the run may add with `Subgraph`, altogether; in an open run,
+            that each function of the app may add, with all that those add.
         :raises DagError: The graph is invalid.
         :raises UnsupportedPlatform: There is no cluster, and this is not Linux.
         :raises AllocationError: No node could ever hold a function, for `allocation_timeout` seconds.

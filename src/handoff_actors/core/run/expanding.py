@@ -25,6 +25,7 @@ from handoff_actors.core.run.expanded_program import (
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.growing_program import GrowingProgram, dependents_of
 from handoff_actors.core.run.grown_graph import GrownGraph, in_place_of
+from handoff_actors.core.run.growth_bound import GrowthBound
 from handoff_actors.core.run.history import History
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.phases import WAITING
@@ -77,7 +78,7 @@ class Expanding:
         history: History,
         recording: Recording,
         take_over: TakeOver,
-        max_functions: int,
+        bound: GrowthBound,
     ) -> None:
         self._program = program
         self._plan = program.plan
@@ -95,10 +96,8 @@ class Expanding:
         self._recording = recording
         self._take_over = take_over
         self._effects: list[RunEffect] = []
-        self._max_functions = max_functions
+        self.bound = bound
         self._programs = ExpandedPrograms(state.parted)
-        #: Functions that were added so far.
-        self._count = 0
 
     def take(self, entry: Done, node: NodeState, now: float, found: ResultsFound | None = None) -> bool:
         """Take the graph of an attempt that is out at a node. False if the attempt counts as done now, with all its parts.
@@ -173,7 +172,6 @@ class Expanding:
         if entry.additions is not None and entry.additions.parts:
             self._copy(entry, self._parent(index), node, now)
         added, outer = self._programs.make(expansion, graph.templates, graph.plan)
-        self._count += len(expansion.producers)
         self._history.note_expanded(index, entry, node.name, now)
         if self._recording.is_on:
             self._recording.note_after_failure(index)
@@ -186,6 +184,7 @@ class Expanding:
         self._scheduler.remove([index])
         part = self._growing.expand(added, index, expansion.result, outer)
         fresh = [each for each in part.indices if each != index]
+        self.bound.note(index, fresh, len(expansion.producers))
         self._state.add(fresh, now)
         self._state.set_expanded(index, now)
         if goes_on_anyway:
@@ -218,9 +217,9 @@ class Expanding:
                 self._recovery.make_ready(dependent, now)
 
     def _check_bound(self, index: Index, expansion: Expansion) -> None:
-        if self._count + len(expansion.producers) > self._max_functions:
+        if self.bound.is_passed(index, len(expansion.producers)):
             code = self._plan.templates[self._plan.template_of[index]].code
-            raise TooManyFunctions(self._plan.ids[index], short_code_name(code), self._max_functions)
+            raise TooManyFunctions(self._plan.ids[index], short_code_name(code), self.bound.most)
 
     def _parent(self, index: Index) -> Parent:
         plan, number = self._plan, self._plan.template_of[index]

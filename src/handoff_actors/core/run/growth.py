@@ -236,6 +236,7 @@ class Growth:
         self._drain.forget(indices)
         self._result_fetch.forget(indices)
         self._scheduler.remove(indices)
+        self._books.expanding.bound.forget(indices)
         removed = self._books.program.remove(indices)
         self._history.forget_templates(removed.templates)
         for template in removed.templates:

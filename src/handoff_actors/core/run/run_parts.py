@@ -9,6 +9,7 @@ from handoff_actors.core.run.expanding import Expanding
 from handoff_actors.core.run.failures import Failures
 from handoff_actors.core.run.growing_program import GrowingProgram
 from handoff_actors.core.run.growth import Growth, GrowthBooks
+from handoff_actors.core.run.growth_bound import GrowthBound
 from handoff_actors.core.run.history import History
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
@@ -108,11 +109,11 @@ class RunParts:
             self.history,
             self.take_over,
             self.recording,
-            partial(self._make_books, program, options.max_functions),
+            partial(self._make_books, program, options),
             is_open=options.is_open,
         )
 
-    def _make_books(self, program: Program, max_functions: int) -> GrowthBooks:
+    def _make_books(self, program: Program, options: RunOptions) -> GrowthBooks:
         growing, retention = GrowingProgram(program), Retention(self._plan, self.state)
         expanding = Expanding(
             program,
@@ -129,7 +130,7 @@ class RunParts:
             self.history,
             self.recording,
             self.take_over,
-            max_functions,
+            GrowthBound(options.max_functions, is_open=options.is_open),
         )
         return GrowthBooks(growing, retention, expanding)
 
