@@ -43,6 +43,7 @@ class GrowthBooks(NamedTuple):
     program: GrowingProgram
     retention: Retention
     expanding: Expanding
+    history: History
 
 
 class Growth:
@@ -64,7 +65,6 @@ class Growth:
         failures: Failures,
         result_fetch: ResultFetch,
         completion: Completion,
-        history: History,
         take_over: TakeOver,
         recording: Recording,
         make_books: Callable[[], GrowthBooks],
@@ -82,7 +82,6 @@ class Growth:
         self._failures = failures
         self._result_fetch = result_fetch
         self._completion = completion
-        self._history = history
         self._take_over = take_over
         self._recording = recording
         self._make_books = make_books
@@ -229,7 +228,7 @@ class Growth:
         if self._state.stored or self._state.left_at:
             for index in (*indices, *values):
                 self._drop_value(index, drops)
-        self._history.note(indices)
+        self._books.history.note(indices)
         self._state.forget(indices)
         self._retries.forget(indices)
         self._recording.forget(indices)
@@ -238,7 +237,7 @@ class Growth:
         self._scheduler.remove(indices)
         self._books.expanding.bound.forget(indices)
         removed = self._books.program.remove(indices)
-        self._history.forget_templates(removed.templates)
+        self._books.history.forget_templates(removed.templates)
         for template in removed.templates:
             for node in self._scheduler.nodes.values():
                 node.templates.discard(template)

@@ -106,7 +106,6 @@ class RunParts:
             self.failures,
             self.result_fetch,
             self.completion,
-            self.history,
             self.take_over,
             self.recording,
             partial(self._make_books, program, options),
@@ -132,7 +131,7 @@ class RunParts:
             self.take_over,
             GrowthBound(options.max_functions, is_open=options.is_open),
         )
-        return GrowthBooks(growing, retention, expanding)
+        return GrowthBooks(growing, retention, expanding, self.history)
 
     def _make_ends(self) -> AttemptEnds:
         return AttemptEnds(
