@@ -62,7 +62,7 @@ class Function:
     #: Higher runs first, among functions that are ready.
     priority: int = 0
     #: Seconds, or text such as "12h" or "30d", for which a result is used again wherever the same code is given the same
-    #: inputs; None: it is not. For functions of graphs that are run as a whole.
+    #: inputs; None: it is not.
     cache: float | str | None = None
     #: "as_list": the results of args arrive as one list. A `Skeleton`, where the DAG has found handles within arguments.
     argument_inclusion: ArgumentInclusion | Skeleton = "variadic"

@@ -782,3 +782,18 @@ def test_run_ends_though_a_value_that_was_on_its_way_is_let_go() -> None:
     effects = run.handle(completed("a", done(0, value=1000)), 2.0)
 
     assert ends(effects)[0].error is None
+
+
+def test_parts_of_a_function_that_was_added_anyway_are_made_again_anyway() -> None:
+    run = run_of(Function("f", (), code, run_if="always"))
+    run.start(0.0, [node_up("a", workers=4, capabilities={"cpu": 4.0})])
+    expanded(run)
+    with_part = expansion_of(
+        Function("alone", [Constant(1)], code), result="alone", values=[Ref(FIRST.index, 100, [])]
+    )
+
+    run.handle(completed("a", grown(1, with_part, FIRST)), 2.0)
+
+    (owner,) = [index for index, each in enumerate(run.view.plan.ids) if str(each).endswith("/parts")]
+    assert owner in run.state.added_anyway
+    run.check()

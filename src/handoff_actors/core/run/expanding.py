@@ -238,6 +238,8 @@ class Expanding:
             # What serialize hooks have made is for the parent's node.
             self._plan.node_of[owner] = node.name
         self._state.add([owner], now)
+        if entry.index in self._state.added_anyway:
+            self._state.added_anyway.add(owner)
         self._scheduler.copied(entry.index, owner)
         self._feasibility.add([owner])
         self._retention.added([owner], ())
