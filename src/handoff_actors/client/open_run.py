@@ -242,7 +242,7 @@ class OpenRun(OpenRunFacts):
         handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
         self._graphs.append(functions)
         self._wake()
-        return Handles(handles)
+        return Handles(handles, dag.id)
 
     def _check_open(self) -> None:
         if self._error is not None:
