@@ -105,6 +105,68 @@ async def test_an_error_that_the_user_was_handling_is_shown(session: handoff.Ses
     assert 'int("seven")' in shown(handled)
 
 
+def frames_of(error: BaseException) -> int:
+    return len(traceback.extract_tb(error.__traceback__))
+
+
+async def raised_by(ask: Callable[[], Any]) -> BaseException:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await ask()
+    return caught.value
+
+
+@pytest.mark.parametrize("full", ["0", "1"])
+async def test_each_raise_of_a_functions_error_has_a_fresh_traceback(
+    full: str, session: handoff.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOFF_FULL_TRACEBACKS", full)
+    async with session.open_run(on_failure="continue", max_retries=0) as run:
+        handle = run.call(divide, 0)
+        await asyncio.wait([handle])  # type: ignore[type-var]  # they need not be futures
+
+        async def take() -> None:
+            handle.result()
+
+        async def ask_and_raise() -> None:
+            error = handle.exception()
+            assert error is not None
+            raise error
+
+        async def wait() -> None:
+            await handle
+
+        for ask in (take, ask_and_raise, wait):
+            frames = {frames_of(await raised_by(ask)) for _ in range(20)}
+            assert len(frames) == 1, (ask, frames)
+
+
+async def test_a_handle_shows_frames_of_users_alone(session: handoff.Session) -> None:
+    async with session.open_run(on_failure="continue", max_retries=0) as run:
+        failed, pending = run.call(divide, 0), run.call(asyncio.sleep, 60)
+        await asyncio.wait([failed])  # type: ignore[type-var]  # they need not be futures
+        errors: list[BaseException] = []
+
+        def note(ask: Callable[[], object]) -> None:
+            with pytest.raises(
+                (handoff.HandoffError, asyncio.InvalidStateError, asyncio.CancelledError)
+            ) as caught:
+                ask()
+            errors.append(caught.value)
+
+        for ask in (failed.result, pending.result, pending.exception):
+            note(ask)
+        pending.cancel()
+        for ask in (pending.result, pending.exception):
+            note(ask)
+
+    assert [type(error) for error in errors] == [
+        handoff.FunctionFailed,
+        *[asyncio.InvalidStateError] * 2,
+        *[asyncio.CancelledError] * 2,
+    ]
+    assert [files_in(shown(error)) for error in errors] == [{__file__}] * len(errors)
+
+
 class Chooses:
     def choose(self, need: handoff.Need, nodes: Any) -> Any:
         raise LookupError("no choice")
