@@ -89,9 +89,10 @@ def map(  # noqa: A001 - the name that users know
     **options: Any,
 ) -> AsyncGenerator[Any, None]:
     """Call a function for each item of a source: `async for y in handoff.map(f, xs)`. `Session.map` has arguments and errors."""
-    return _session().map(
-        fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
-    )
+    with InsideHidden():
+        return _session().map(
+            fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
+        )
 
 
 def open_run(
@@ -103,7 +104,8 @@ def open_run(
     :param max_pending: Number of functions that have yet to end at most, as for `Session.open_run`.
     :param options: Options of `Session.open_run`, which has their meanings and the errors raised.
     """
-    return (session or _session()).open_run(max_pending=max_pending, **options)
+    with InsideHidden():
+        return (session or _session()).open_run(max_pending=max_pending, **options)
 
 
 @inside_hidden
