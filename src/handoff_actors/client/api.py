@@ -17,6 +17,7 @@ from handoff_actors.client.session_calls import AHEAD
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.workers.child.loading import check_may_start
 
@@ -71,9 +72,19 @@ def _session() -> Session:
 
 
 @overload
-async def call(fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any) -> ResultT: ...
+async def call(
+    fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
 @overload
-async def call(fn: Callable[..., ResultT], *args: object, **options: Any) -> ResultT: ...
+async def call(
+    fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
+@overload
+async def call(fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any) -> ResultT: ...
 @inside_hidden
 async def call(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     """Call a function on a node and return its result. `Session.call` has options and errors."""

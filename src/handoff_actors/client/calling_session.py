@@ -12,6 +12,7 @@ from handoff_actors.client.options import RunSettings, check_names
 from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_sources
 from handoff_actors.client.session_values import SessionValues
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.workers.child.loading import check_may_start
 
 ResultT = TypeVar("ResultT")
@@ -25,10 +26,22 @@ class CallingSession(SessionValues):
 
     @overload
     async def call(
-        self, fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
     ) -> ResultT: ...
     @overload
-    async def call(self, fn: Callable[..., ResultT], *args: object, **options: Any) -> ResultT: ...
+    async def call(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
+    ) -> ResultT: ...
+    @overload
+    async def call(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any
+    ) -> ResultT: ...
     @inside_hidden
     async def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> Any:
         """Call a function on a node and return its result.

@@ -42,6 +42,7 @@ from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
 from handoff_actors.graph.parameters import check_calls
 from handoff_actors.graph.plan import Plan, check_for_run
 from handoff_actors.graph.repeated_calls import RepeatedCalls, function_of, plan_of
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.payload import decode
@@ -179,10 +180,22 @@ class OpenRun(OpenRunFacts):
 
     @overload
     def call(
-        self, fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
     ) -> RunHandle[ResultT]: ...
     @overload
-    def call(self, fn: Callable[..., ResultT], *args: object, **options: Any) -> RunHandle[ResultT]: ...
+    def call(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
+    ) -> RunHandle[ResultT]: ...
+    @overload
+    def call(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any
+    ) -> RunHandle[ResultT]: ...
     def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> RunHandle[Any]:
         """Add a call of `fn` and return its handle at once.
 
@@ -219,6 +232,24 @@ class OpenRun(OpenRunFacts):
             hide_inside(error)
             raise
 
+    @overload
+    def call_each(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        items: Iterable[object],
+        **options: Any,
+    ) -> list[RunHandle[ResultT]]: ...
+    @overload
+    def call_each(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        items: Iterable[object],
+        **options: Any,
+    ) -> list[RunHandle[ResultT]]: ...
+    @overload
+    def call_each(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], items: Iterable[object], **options: Any
+    ) -> list[RunHandle[ResultT]]: ...
     def call_each(
         self, fn: Callable[..., Any], items: Iterable[object], **options: Any
     ) -> list[RunHandle[Any]]:
