@@ -86,8 +86,13 @@ async def test_a_result_that_is_not_there_shows_frames_of_users_alone(session: h
         run.results["g"]
     with pytest.raises(KeyError) as not_fetched:
         await run.fetch("g")
+    with pytest.raises(KeyError) as untold:
+        run.story("g")
+    with pytest.raises(KeyError) as unexplained:
+        run.explain(handoff.new().call(divide))
 
-    assert files_in(shown(missing.value)) == files_in(shown(not_fetched.value)) == {__file__}
+    for caught in (missing, not_fetched, untold, unexplained):
+        assert files_in(shown(caught.value)) == {__file__}
 
 
 async def test_an_error_that_the_user_was_handling_is_shown(session: handoff.Session) -> None:
@@ -103,6 +108,118 @@ async def test_an_error_that_the_user_was_handling_is_shown(session: handoff.Ses
     handled = caught.value.__context__
     assert isinstance(handled, ValueError)
     assert 'int("seven")' in shown(handled)
+
+
+def frames_of(error: BaseException) -> int:
+    return len(traceback.extract_tb(error.__traceback__))
+
+
+async def raised_by(ask: Callable[[], Any]) -> BaseException:
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await ask()
+    return caught.value
+
+
+@pytest.mark.parametrize("full", ["0", "1"])
+async def test_each_raise_of_a_functions_error_has_a_fresh_traceback(
+    full: str, session: handoff.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOFF_FULL_TRACEBACKS", full)
+    async with session.open_run(on_failure="continue", max_retries=0) as run:
+        handle = run.call(divide, 0)
+        await asyncio.wait([handle])  # type: ignore[type-var]  # they need not be futures
+
+        async def take() -> None:
+            handle.result()
+
+        async def ask_and_raise() -> None:
+            error = handle.exception()
+            assert error is not None
+            raise error
+
+        async def wait() -> None:
+            await handle
+
+        for ask in (take, ask_and_raise, wait):
+            frames = {frames_of(await raised_by(ask)) for _ in range(20)}
+            assert len(frames) == 1, (ask, frames)
+
+
+async def test_a_handle_shows_frames_of_users_alone(session: handoff.Session) -> None:
+    async with session.open_run(on_failure="continue", max_retries=0) as run:
+        failed, pending = run.call(divide, 0), run.call(asyncio.sleep, 60)
+        await asyncio.wait([failed])  # type: ignore[type-var]  # they need not be futures
+        errors: list[BaseException] = []
+
+        def note(ask: Callable[[], object]) -> None:
+            with pytest.raises(
+                (handoff.HandoffError, asyncio.InvalidStateError, asyncio.CancelledError)
+            ) as caught:
+                ask()
+            errors.append(caught.value)
+
+        for ask in (failed.result, pending.result, pending.exception):
+            note(ask)
+        pending.cancel()
+        for ask in (pending.result, pending.exception):
+            note(ask)
+
+    assert [type(error) for error in errors] == [
+        handoff.FunctionFailed,
+        *[asyncio.InvalidStateError] * 2,
+        *[asyncio.CancelledError] * 2,
+    ]
+    assert [files_in(shown(error)) for error in errors] == [{__file__}] * len(errors)
+
+
+async def failing_items() -> AsyncIterator[int]:
+    yield 1
+    raise ValueError("no further item")
+
+
+async def all_of(results: AsyncIterator[Any]) -> None:
+    async for _ in results:
+        pass
+
+
+async def in_run(session: handoff.Session, ask: Callable[[handoff.OpenRun], object]) -> None:
+    async with session.open_run() as run:
+        ask(run)
+
+
+def invalid() -> handoff.DAG:
+    return handoff.new().add_function(without_producer())
+
+
+#: Each is a mistake, and one that shows where the error was made.
+GROWING: dict[str, Callable[[handoff.Session], Any]] = {
+    "call": lambda session: in_run(session, lambda run: run.call(divide, 1, 2)),
+    "call each": lambda session: in_run(session, lambda run: run.call_each(divide, [1], no_option=2)),
+    "add": lambda session: in_run(session, lambda run: run.add(invalid())),
+    "explain": lambda session: in_run(session, lambda run: run.explain(handoff.new().call(divide))),
+    "story": lambda session: in_run(session, lambda run: run.story("no such")),
+    "map": lambda session: all_of(session.map(divide, [0])),
+    "map in any order": lambda session: all_of(session.map(divide, [1, 0], ordered=False)),
+    "wrong map": lambda session: all_of(session.map(divide, [1], no_option=2)),
+    "map ahead": lambda session: all_of(session.map(divide, [1], ahead=0)),
+    "map of nothing": lambda session: all_of(session.map(divide, 1)),  # type: ignore[arg-type]
+    "open run": lambda session: all_of(session.open_run(max_pending=0)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("call", GROWING)
+async def test_calls_and_maps_show_frames_of_users_alone(call: str, session: handoff.Session) -> None:
+    with pytest.raises((handoff.HandoffError, ValueError, KeyError, TypeError)) as caught:
+        await GROWING[call](session)
+
+    assert files_in(shown(caught.value)) == {__file__}
+
+
+async def test_an_error_of_a_maps_source_shows_its_frames(session: handoff.Session) -> None:
+    with pytest.raises(ValueError, match="no further item") as caught:
+        await all_of(session.map(divide, failing_items()))
+
+    assert 'raise ValueError("no further item")' in shown(caught.value)
 
 
 class Chooses:

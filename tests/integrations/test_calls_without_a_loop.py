@@ -1,6 +1,8 @@
 """Single calls and maps for code that has no event loop."""
 
 import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 
 import pytest
@@ -50,6 +52,46 @@ def test_an_endless_source_may_be_left() -> None:
         if result > 500:
             break
     assert handoff.call_sync(half, 4) == 2.0
+
+
+async def async_items() -> AsyncIterator[int]:
+    yield 13
+
+
+def items_of_calls() -> Iterator[float]:
+    yield handoff.call_sync(half, 13)
+
+
+def frames_of(error: BaseException) -> list[str]:
+    return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: handoff.call_sync(half, 13),
+        lambda: handoff.call_sync(half, 1, 2),
+        lambda: list(handoff.map_sync(half, [13])),
+        lambda: list(handoff.map_sync(half, [13, 1], ordered=False)),
+        lambda: list(handoff.map_sync(half, [1], [2])),
+        lambda: list(handoff.map_sync(half, async_items())),
+        lambda: handoff.map_sync(half, [1], ahead=0),
+        lambda: handoff.map_sync(half, 1),  # type: ignore[arg-type]
+    ],
+)
+def test_errors_show_frames_of_users_alone(call: Callable[[], object]) -> None:
+    with pytest.raises((handoff.HandoffError, ValueError, TypeError)) as raised:
+        call()
+
+    assert frames_of(raised.value) == [__file__] * 2
+
+
+def test_an_error_of_a_source_shows_the_frames_of_that() -> None:
+    with pytest.raises(handoff.FunctionFailed) as raised:
+        list(handoff.map_sync(half, items_of_calls()))
+
+    last = traceback.extract_tb(raised.value.__traceback__)[-1]
+    assert (last.filename, last.name) == (__file__, items_of_calls.__name__)
 
 
 def test_threads_share_the_session() -> None:

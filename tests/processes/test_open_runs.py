@@ -405,3 +405,23 @@ async def test_handles_are_explained_and_reported_on_wherever_their_functions_ar
         assert (run.explain(further), run.explain(of_graph)) == (None, None)
         assert run.report[behind].attempts == 1
         assert [entry.what for entry in run.story(behind)] == ["ready", "sent", "done"]
+
+
+async def test_handles_of_another_run_are_refused_even_where_ids_are_alike(session: Session) -> None:
+    graph = handoff.new()
+    graph.call(add, 1, id="add-1")
+    async with session.open_run() as run, session.open_run() as other:
+        own, handle = run.call(add, 1), other.call(add, 1)
+        of_graph = run.add(graph)
+        assert own.id == handle.id == "add-1"
+        asked: list[Callable[[handoff.Handle[int]], object]] = [
+            run.explain, run.story, run.report.__getitem__, of_graph.__getitem__
+        ]  # fmt: skip
+
+        for ask in asked:
+            with pytest.raises(KeyError, match=r"belongs to DAG .*: use a handle of that one, or an id"):
+                ask(handle)
+        assert handle not in run.report
+        assert handle not in of_graph
+        assert await own == await of_graph["add-1"] == 1
+        assert [entry.what for entry in run.story(own)][-1] == "done"

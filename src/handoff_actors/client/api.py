@@ -17,6 +17,7 @@ from handoff_actors.client.session_calls import AHEAD
 from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.workers.child.loading import check_may_start
 
@@ -71,9 +72,19 @@ def _session() -> Session:
 
 
 @overload
-async def call(fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any) -> ResultT: ...
+async def call(
+    fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
 @overload
-async def call(fn: Callable[..., ResultT], *args: object, **options: Any) -> ResultT: ...
+async def call(
+    fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
+@overload
+async def call(fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any) -> ResultT: ...
 @inside_hidden
 async def call(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     """Call a function on a node and return its result. `Session.call` has options and errors."""
@@ -89,9 +100,10 @@ def map(  # noqa: A001 - the name that users know
     **options: Any,
 ) -> AsyncGenerator[Any, None]:
     """Call a function for each item of a source: `async for y in handoff.map(f, xs)`. `Session.map` has arguments and errors."""
-    return _session().map(
-        fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
-    )
+    with InsideHidden():
+        return _session().map(
+            fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
+        )
 
 
 def open_run(
@@ -103,7 +115,8 @@ def open_run(
     :param max_pending: Number of functions that have yet to end at most, as for `Session.open_run`.
     :param options: Options of `Session.open_run`, which has their meanings and the errors raised.
     """
-    return (session or _session()).open_run(max_pending=max_pending, **options)
+    with InsideHidden():
+        return (session or _session()).open_run(max_pending=max_pending, **options)
 
 
 @inside_hidden

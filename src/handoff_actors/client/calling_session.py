@@ -11,7 +11,8 @@ from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.options import RunSettings, check_names
 from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_sources
 from handoff_actors.client.session_values import SessionValues
-from handoff_actors.client.tracebacks import inside_hidden
+from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.workers.child.loading import check_may_start
 
 ResultT = TypeVar("ResultT")
@@ -25,10 +26,22 @@ class CallingSession(SessionValues):
 
     @overload
     async def call(
-        self, fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
     ) -> ResultT: ...
     @overload
-    async def call(self, fn: Callable[..., ResultT], *args: object, **options: Any) -> ResultT: ...
+    async def call(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
+    ) -> ResultT: ...
+    @overload
+    async def call(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any
+    ) -> ResultT: ...
     @inside_hidden
     async def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> Any:
         """Call a function on a node and return its result.
@@ -69,10 +82,11 @@ class CallingSession(SessionValues):
         :raises ValueError: `ahead` is less than 1.
         :raises HandoffError: As for `call`.
         """
-        check_sources(sources)
-        return self._calls.map(
-            fn, sources, options, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead
-        )
+        with InsideHidden():
+            check_sources(sources)
+            return self._calls.map(
+                fn, sources, options, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead
+            )
 
     def open_run(self, *, max_pending: int | None = None, **options: Unpack[OpenRunOptions]) -> OpenRun:
         """Return a run to which functions are added while it goes on: `async with session.open_run() as run`.
@@ -85,9 +99,10 @@ class CallingSession(SessionValues):
         :raises TypeError: There is no such option.
         :raises JournalError: Where the block begins: the journal can't be used. Where it ends: it couldn't be written.
         """
-        check_names("open_run", options, OpenRunOptions.__annotations__)
-        settings = RunSettings(**options)
-        return OpenRun(partial(self._begin_run, settings), max_pending)
+        with InsideHidden():
+            check_names("open_run", options, OpenRunOptions.__annotations__)
+            settings = RunSettings(**options)
+            return OpenRun(partial(self._begin_run, settings), max_pending)
 
     async def _begin_run(self, settings: RunSettings) -> GoingRun:
         check_may_start("a run")

@@ -24,7 +24,7 @@ from handoff_actors.client.open_run_facts import OpenRunFacts
 from handoff_actors.client.open_run_values import Handles, OpenRunValue, fetch_after_the_end, keep_result
 from handoff_actors.client.run_handle import HandleState, RunHandle
 from handoff_actors.client.taken_results import TakenResults
-from handoff_actors.client.tracebacks import inside_hidden
+from handoff_actors.client.tracebacks import ON_PURPOSE, InsideHidden, hide_inside, inside_hidden
 from handoff_actors.core.run.events import Cancel, CancelFunctions, EndGrowth, LetGo, WantResults
 from handoff_actors.errors import (
     DagError,
@@ -42,6 +42,7 @@ from handoff_actors.graph.growing_dag import GrowingDAG, outer_ids, renamed
 from handoff_actors.graph.parameters import check_calls
 from handoff_actors.graph.plan import Plan, check_for_run
 from handoff_actors.graph.repeated_calls import RepeatedCalls, function_of, plan_of
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.payload import decode
@@ -179,10 +180,22 @@ class OpenRun(OpenRunFacts):
 
     @overload
     def call(
-        self, fn: Callable[..., Coroutine[Any, Any, ResultT]], *args: object, **options: Any
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
     ) -> RunHandle[ResultT]: ...
     @overload
-    def call(self, fn: Callable[..., ResultT], *args: object, **options: Any) -> RunHandle[ResultT]: ...
+    def call(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *args: object,
+        **options: Any,
+    ) -> RunHandle[ResultT]: ...
+    @overload
+    def call(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any
+    ) -> RunHandle[ResultT]: ...
     def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> RunHandle[Any]:
         """Add a call of `fn` and return its handle at once.
 
@@ -193,33 +206,59 @@ class OpenRun(OpenRunFacts):
         :raises InvalidFunctionError: An option is not allowed, or `fn` can't take these arguments.
         :raises DuplicateFunctionError: A function of the run has that id.
         """
-        self._check_open()
-        if "id" in options and self._has(options["id"]):
-            raise DuplicateFunctionError(options["id"])
-        with self._adding:
-            fresh_id = partial(self._calls.fresh_id, is_taken=self._has)
-            function_id = self._repeated.add(fn, args, options, fresh_id)
-            if function_id is not None:
-                if len(self._repeated) == 1:
-                    self._before_repeated = len(self._calls)
-                return self._new_handle(function_id)
-            plain = self._calls.call(fn, *args, **options)
-            function = self._calls.functions[plain.id]
-            try:
-                self._check(function)
-            except DagError:
-                self._calls.remove(plain.id)
-                raise
-            self._taken.count(function, 1)
-            self._expect_cached((function,))
-            self._repeated.note(fn, options, function)
-            return self._new_handle(plain.id)
+        try:
+            self._check_open()
+            if "id" in options and self._has(options["id"]):
+                raise DuplicateFunctionError(options["id"])
+            with self._adding:
+                fresh_id = partial(self._calls.fresh_id, is_taken=self._has)
+                function_id = self._repeated.add(fn, args, options, fresh_id)
+                if function_id is not None:
+                    if len(self._repeated) == 1:
+                        self._before_repeated = len(self._calls)
+                    return self._new_handle(function_id)
+                plain = self._calls.call(fn, *args, **options)
+                function = self._calls.functions[plain.id]
+                try:
+                    self._check(function)
+                except DagError:
+                    self._calls.remove(plain.id)
+                    raise
+                self._taken.count(function, 1)
+                self._expect_cached((function,))
+                self._repeated.note(fn, options, function)
+                return self._new_handle(plain.id)
+        except ON_PURPOSE as error:
+            hide_inside(error)
+            raise
 
+    @overload
+    def call_each(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        items: Iterable[object],
+        **options: Any,
+    ) -> list[RunHandle[ResultT]]: ...
+    @overload
+    def call_each(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        items: Iterable[object],
+        **options: Any,
+    ) -> list[RunHandle[ResultT]]: ...
+    @overload
+    def call_each(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], items: Iterable[object], **options: Any
+    ) -> list[RunHandle[ResultT]]: ...
     def call_each(
         self, fn: Callable[..., Any], items: Iterable[object], **options: Any
     ) -> list[RunHandle[Any]]:
         """Add a call `fn(item)` for each item; return the handles in that order. Options and errors are those of `call`."""
-        return [self.call(fn, item, **options) for item in items]
+        try:
+            return [self.call(fn, item, **options) for item in items]
+        except ON_PURPOSE as error:
+            hide_inside(error, runs_users_code=True)
+            raise
 
     def add(self, dag: DAG) -> Mapping[FunctionId, RunHandle[Any]]:
         """Add all functions of a graph. Return a handle for each but inline ones, by its id or handle in the graph.
@@ -229,20 +268,21 @@ class OpenRun(OpenRunFacts):
         :raises HandoffError: The run is over, or is about to be.
         :raises DagError: The graph is not valid.
         """
-        self._check_open()
-        dag.validate()
-        functions = dict(dag.functions)
-        for function in functions.values():
-            check_for_run(function)
-        self._graph_count += 1
-        if any(map(self._has, functions)):
-            functions = renamed(functions, self._graph_count)
-        self._expect_cached(functions.values())
-        pairs = zip(dag.functions, functions.values(), strict=True)
-        handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
-        self._graphs.append(functions)
-        self._wake()
-        return Handles(handles)
+        with InsideHidden():
+            self._check_open()
+            dag.validate()
+            functions = dict(dag.functions)
+            for function in functions.values():
+                check_for_run(function)
+            self._graph_count += 1
+            if any(map(self._has, functions)):
+                functions = renamed(functions, self._graph_count)
+            self._expect_cached(functions.values())
+            pairs = zip(dag.functions, functions.values(), strict=True)
+            handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
+            self._graphs.append(functions)
+            self._wake()
+            return Handles(handles, dag.id)
 
     def _check_open(self) -> None:
         if self._error is not None:

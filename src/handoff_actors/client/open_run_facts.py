@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from handoff_actors.client.going_run import GoingRun
 from handoff_actors.client.run_handle import RunHandle
+from handoff_actors.client.tracebacks import InsideHidden
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.graph.growing_dag import GrowingDAG
 from handoff_actors.graph.repeated_calls import RepeatedCalls
@@ -54,7 +55,8 @@ class OpenRunFacts:
     def explain(self, function_id: FunctionId) -> "Explanation | None":
         """Explain why a function, named by its id or handle, is where it is. Returns None for one that has ended."""
         view = self._going.runner.view
-        wanted = view.plan.id_of(function_id)
+        with InsideHidden():
+            wanted = view.plan.id_of(function_id)
         index = view.plan.index_of.get(wanted)
         if index is not None:
             return view.explain_one(index)
@@ -80,4 +82,5 @@ class OpenRunFacts:
     def story(self, function_id: FunctionId) -> "Story":
         """Tell what has happened to a function, named by its id or handle. Raises KeyError for one that is not there."""
         view = self._going.runner.view
-        return view.story(view.plan.index(function_id))
+        with InsideHidden():
+            return view.story(view.plan.index(function_id))

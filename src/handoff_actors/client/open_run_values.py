@@ -58,11 +58,19 @@ async def keep_result(handle: RunHandle[Any], runner: RunnerActor, name: str, tt
 class Handles(Mapping[FunctionId, RunHandle[Any]]):
     """Handles of the functions of a graph that was added to a run, by their ids or handles in the graph."""
 
-    def __init__(self, handles: dict[FunctionId, RunHandle[Any]]) -> None:
+    def __init__(self, handles: dict[FunctionId, RunHandle[Any]], dag_id: FunctionId) -> None:
         self._handles = handles
+        self._dag_id = dag_id
 
     def __getitem__(self, function_id: FunctionId) -> RunHandle[Any]:
-        return self._handles[function_id.id if isinstance(function_id, Handle) else function_id]
+        if not isinstance(function_id, Handle):
+            return self._handles[function_id]
+        if function_id.dag_id != self._dag_id:
+            raise KeyError(
+                f"{repr_of(function_id)} belongs to DAG {repr_of(function_id.dag_id)}, and these are the functions of DAG"
+                f" {repr_of(self._dag_id)}: use a handle of that one, or an id"
+            )
+        return self._handles[function_id.id]
 
     def __iter__(self) -> Iterator[FunctionId]:
         return iter(self._handles)

@@ -387,7 +387,8 @@ class Run:
     def explain(self, function_id: FunctionId) -> "Explanation | None":
         """Explain why a function, named by its id or handle, is where it is. Returns None for one that is done."""
         view = self._holdings.runner.view
-        index = view.plan.index_of.get(view.plan.id_of(function_id))
+        with InsideHidden():
+            index = view.plan.index_of.get(view.plan.id_of(function_id))
         return None if index is None else view.explain_one(index)
 
     def story(self, function_id: FunctionId) -> Story:
@@ -396,7 +397,8 @@ class Run:
         As text the story has a line for each entry. Raises KeyError for an unknown id.
         """
         view = self._holdings.runner.view
-        return view.story(view.plan.index(function_id))
+        with InsideHidden():
+            return view.story(view.plan.index(function_id))
 
     def node_story(self, name: str) -> Story:
         """Tell what happened on a node, and to it, in this run: its attempts, values that it lost, and its own end."""

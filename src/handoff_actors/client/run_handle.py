@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import Any, Final, Protocol, TypeVar
 
-from handoff_actors.client.tracebacks import inside_hidden
+from handoff_actors.client.tracebacks import ON_PURPOSE, InsideHidden, hide_inside, inside_hidden
 from handoff_actors.errors import FunctionCancelled, HandoffError
 from handoff_actors.graph.argument import Handle, RunValue
 from handoff_actors.ids import FunctionId
@@ -91,7 +91,7 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         while state.value is _NOTHING:
             if state.error is not None:
                 state.is_retrieved = True
-                raise self._raised(state.error)
+                raise self._fresh(state.error)
             if state.is_done and self._load():
                 break
             waiter = self.run.loop.create_future()
@@ -123,10 +123,11 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         state = self.state
         return state.error is None and (state.value is not _NOTHING or (state.is_done and self._load()))
 
-    def _raised(self, error: HandoffError) -> BaseException:
+    def _fresh(self, error: HandoffError) -> HandoffError | asyncio.CancelledError:
+        """Return what is raised. Each time that one object is raised, frames are added to those it has."""
         if isinstance(error, FunctionCancelled):
             return asyncio.CancelledError(str(error))
-        return error
+        return error.with_traceback(None)
 
     def done(self) -> bool:
         """Return whether the function has ended: well, with an error, or cancelled."""
@@ -144,14 +145,18 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         :raises InvalidStateError: The function has not ended, or its result is still on a node.
         """
         state = self.state
-        state.is_retrieved = True
-        if state.error is not None:
-            raise self._raised(state.error)
-        if state.value is _NOTHING and not (state.is_done and self._load()):
-            where = "is still on a node" if state.is_done else "is not there yet"
-            raise asyncio.InvalidStateError(
-                f"the result of function {repr_of(self.id)} {where}: await the handle"
-            )
+        try:
+            state.is_retrieved = True
+            if state.error is not None:
+                raise self._fresh(state.error)
+            if state.value is _NOTHING and not (state.is_done and self._load()):
+                where = "is still on a node" if state.is_done else "is not there yet"
+                raise asyncio.InvalidStateError(
+                    f"the result of function {repr_of(self.id)} {where}: await the handle"
+                )
+        except ON_PURPOSE as error:
+            hide_inside(error)
+            raise
         value: ResultT_co = state.value
         return value
 
@@ -162,12 +167,19 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         :raises InvalidStateError: The function has not ended.
         """
         state = self.state
-        if not state.is_done:
-            raise asyncio.InvalidStateError(f"function {repr_of(self.id)} has not ended: await the handle")
-        state.is_retrieved = True
-        if isinstance(state.error, FunctionCancelled):
-            raise self._raised(state.error)
-        return state.error
+        if state.is_done and state.error is None:
+            state.is_retrieved = True
+            return None
+        with InsideHidden():
+            if state.error is None:
+                raise asyncio.InvalidStateError(
+                    f"function {repr_of(self.id)} has not ended: await the handle"
+                )
+            state.is_retrieved = True
+            error = self._fresh(state.error)
+            if isinstance(error, asyncio.CancelledError):
+                raise error
+            return error
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - as asyncio's have it
         """Cancel the function, wherever it is, and all that depend on it. Return whether it had yet to end."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.run_handle import RunHandle
+from handoff_actors.client.tracebacks import ON_PURPOSE, hide_inside
 from handoff_actors.text import repr_of
 from handoff_actors.workers.child.running_job import is_worker, running_job
 from handoff_actors.workers.protocol import JobKey
@@ -94,26 +95,30 @@ class SessionCalls:
         ahead: int,
     ) -> AsyncGenerator[Any, None]:
         """Call `fn` for each item of the sources, and give the results."""
-        check_ahead(ahead)
-        calls = _Ahead(await self.run(), fn, options, ahead, ordered=ordered)
-        feeding = asyncio.create_task(calls.feed(_zipped(sources)), name="items of a map")
         try:
-            while (handle := await calls.next()) is not None:
-                error = handle.exception()
-                if error is None:
-                    yield await handle
-                elif return_exceptions:
-                    yield error
-                else:
-                    raise error
-            # What the source has raised comes behind the results of the items before.
-            await feeding
-        finally:
-            feeding.cancel()
-            calls.cancel()
-            await asyncio.wait([feeding])
-            if not feeding.cancelled():
-                feeding.exception()
+            check_ahead(ahead)
+            calls = _Ahead(await self.run(), fn, options, ahead, ordered=ordered)
+            feeding = asyncio.create_task(calls.feed(_zipped(sources)), name="items of a map")
+            try:
+                while (handle := await calls.next()) is not None:
+                    error = handle.exception()
+                    if error is None:
+                        yield await handle
+                    elif return_exceptions:
+                        yield error
+                    else:
+                        raise error
+                # What the source has raised comes behind the results of the items before.
+                await feeding
+            finally:
+                feeding.cancel()
+                calls.cancel()
+                await asyncio.wait([feeding])
+                if not feeding.cancelled():
+                    feeding.exception()
+        except ON_PURPOSE as error:
+            hide_inside(error, runs_users_code=True)
+            raise
 
     async def close(self) -> None:
         """End the run, and all calls with it."""

@@ -4,7 +4,7 @@ Those say nothing about the user's program, and there are a dozen of them. HANDO
 """
 
 import os
-from asyncio import CancelledError
+from asyncio import CancelledError, InvalidStateError
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from types import TracebackType
@@ -18,13 +18,14 @@ R = TypeVar("R")
 
 _FULL: Final = "HANDOFF_FULL_TRACEBACKS"
 #: Errors that are raised on purpose. Any other is a bug of ours, of which all frames are of use, or comes from a user's code.
-_ON_PURPOSE: Final = (
+ON_PURPOSE: Final = (
     HandoffError,
     ValueError,
     TypeError,
     LookupError,
     OSError,
     CancelledError,
+    InvalidStateError,
     KeyboardInterrupt,
 )
 #: Packages of frames that lead to such an error, and of those that it was raised in.
@@ -48,11 +49,8 @@ class InsideHidden:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or not isinstance(error, _ON_PURPOSE) or os.environ.get(_FULL, "0") != "0":
-            return
-        if isinstance(error, HandoffError) or _is_raised_inside(trace):
-            _TRACEBACK.__set__(error, None)
-            _shorten_linked(error)
+        if isinstance(error, ON_PURPOSE):
+            hide_inside(error)
 
 
 def inside_hidden(
@@ -66,6 +64,22 @@ def inside_hidden(
             return await function(*args, **kwargs)
 
     return hidden
+
+
+def hide_inside(error: BaseException, *, runs_users_code: bool = False) -> None:
+    """Make a function such a block where each call counts, or where it gives values one by one.
+
+    For `except ON_PURPOSE as error: hide_inside(error); raise`, around all of the function: it costs nothing where no error
+    passes, and there, too, the next frame is that of the caller.
+
+    `runs_users_code`: an error with frames of users', as of an iterator that the block reads, keeps them all.
+    """
+    if os.environ.get(_FULL, "0") != "0":
+        return
+    is_ours = isinstance(error, HandoffError) and not runs_users_code
+    if is_ours or _is_raised_inside(_TRACEBACK.__get__(error)):
+        _TRACEBACK.__set__(error, None)
+        _shorten_linked(error)
 
 
 def _shorten_linked(error: BaseException) -> None:

@@ -18,6 +18,7 @@ from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, F
 from handoff_actors.graph.mapping import NONE_GIVEN, MappedHandle, mapped, source_of
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
 from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.graph.task import options_of_task
 from handoff_actors.graph.validation import collocation_roots, dependency_order
 from handoff_actors.ids import FunctionId
@@ -107,7 +108,7 @@ class DAG:
     @overload
     def call(
         self,
-        fn: Callable[..., Coroutine[Any, Any, ResultT]],
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
         *args: object,
         id: FunctionId = ...,
         extra_args: Sequence[object] = ...,
@@ -135,7 +136,35 @@ class DAG:
     @overload
     def call(
         self,
-        fn: Callable[..., ResultT],
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *args: object,
+        id: FunctionId = ...,
+        extra_args: Sequence[object] = ...,
+        kwargs: Mapping[str, object] = ...,
+        cost: Mapping[str, float] | None = ...,
+        node: str | Collocated | None = ...,
+        type: FunctionType = ...,
+        max_retries: int | None = ...,
+        retry_backoff: tuple[float, float, float] | None = ...,
+        retry_on: RetryOn = ...,
+        timeout: float | None = ...,
+        priority: int = ...,
+        cache: float | str | None = ...,
+        argument_inclusion: ArgumentInclusion = ...,
+        env_vars: Mapping[str, str] | None = ...,
+        working_dir: str | PurePath | None = ...,
+        run_if: RunIf = ...,
+        when: Conditions = ...,
+        init: Code | None = ...,
+        parallelism: int = ...,
+        batch_size: int | None = ...,
+        batch_timeout: float | None = ...,
+        **keywords: object,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def call(
+        self,
+        fn: Callable[..., ResultT | Subgraph[ResultT]],
         *args: object,
         id: FunctionId = ...,
         extra_args: Sequence[object] = ...,
@@ -202,6 +231,24 @@ class DAG:
         self.add_function(Function(function_id, taken, fn, **keywords))
         return Handle(function_id, self)
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        over: object,
+        **options: Any,
+    ) -> MappedHandle[ResultT]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        over: object,
+        **options: Any,
+    ) -> MappedHandle[ResultT]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], over: object, **options: Any
+    ) -> MappedHandle[ResultT]: ...
     def map(self, fn: Callable[..., Any], over: object, **options: Any) -> MappedHandle[Any]:
         """Add a call of `fn` for each item of a list, and return a handle that stands for the list of the results, in order.
 

@@ -8,10 +8,10 @@ The list of all results is the result of one more function, in the order of the 
 as between two stages of a chain.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import Enum
 from functools import reduce
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, overload
 
 from msgspec import Struct
 
@@ -27,6 +27,7 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.text import type_name_of
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
+ResultT = TypeVar("ResultT")
 
 #: `reduce` gives each function so many items, results of others among them.
 ARITY: Final = 8
@@ -285,6 +286,18 @@ class MappedHandle(Handle[list[ItemT_co]], frozen=True, eq=False):
 
     chain: _Chain
 
+    @overload
+    def map(
+        self, fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]], **options: Any
+    ) -> "MappedHandle[ResultT]": ...
+    @overload
+    def map(
+        self, fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]], **options: Any
+    ) -> "MappedHandle[ResultT]": ...
+    @overload
+    def map(
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], **options: Any
+    ) -> "MappedHandle[ResultT]": ...
     def map(self, fn: Callable[..., Any], **options: Any) -> "MappedHandle[Any]":
         """Call a function for each item, as soon as that is there. See `DAG.map`."""
         return _extended(self.chain, "map", fn, options)

@@ -149,7 +149,8 @@ class Plan(Struct):
         dag_id = given.dag_id
         if dag_id != self.dag_id:
             raise KeyError(
-                f"{repr_of(given)} belongs to DAG {repr_of(dag_id)}, and this is a run of DAG {repr_of(self.dag_id)}"
+                f"{repr_of(given)} belongs to DAG {repr_of(dag_id)}, and this is a run of DAG {repr_of(self.dag_id)}: use a"
+                " handle of that one, or an id"
             )
         return given.id
 

@@ -15,6 +15,7 @@ from handoff_actors.client.forks import Owner
 from handoff_actors.client.interrupts import after_interrupt
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
+from handoff_actors.client.tracebacks import InsideHidden
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.integrations.loop_thread import LoopThread
@@ -119,4 +120,5 @@ def call_sync(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     May be called anywhere, for example in a script or a notebook. The session that it uses lives in a thread of its own, until
     the program ends. `Session.call` has options and errors.
     """
-    return shared().run(lambda session: session.call(fn, *args, **options))
+    with InsideHidden():
+        return shared().run(lambda session: session.call(fn, *args, **options))

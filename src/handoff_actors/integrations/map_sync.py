@@ -8,6 +8,7 @@ from typing import Any, Final
 from handoff_actors.client.open_run import OpenRun
 from handoff_actors.client.run_handle import RunHandle
 from handoff_actors.client.session_calls import AHEAD, FILLS_FOR_S, check_ahead, check_sources
+from handoff_actors.client.tracebacks import ON_PURPOSE, InsideHidden, hide_inside
 from handoff_actors.errors import HandoffError
 from handoff_actors.integrations.background import BackgroundSession, shared
 
@@ -29,17 +30,18 @@ def map_sync(
     As `call_sync`, for code without an event loop. Plain sources are read in the calling thread, between results, and may
     call functions themselves; async ones in the session's loop. `Session.map` has options and errors.
     """
-    check_sources(sources)
-    check_ahead(ahead)
-    background = shared()
-    plain = [source for source in sources if isinstance(source, Iterable)]
-    if len(plain) == len(sources):
-        calls = _Calls(background, fn, options, ordered=ordered, ahead=ahead)
-        return calls.results(zip(*plain, strict=False), return_exceptions=return_exceptions)
-    results = background.session.map(
-        fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
-    )
-    return _results_of(background, results)
+    with InsideHidden():
+        check_sources(sources)
+        check_ahead(ahead)
+        background = shared()
+        plain = [source for source in sources if isinstance(source, Iterable)]
+        if len(plain) == len(sources):
+            calls = _Calls(background, fn, options, ordered=ordered, ahead=ahead)
+            return calls.results(zip(*plain, strict=False), return_exceptions=return_exceptions)
+        results = background.session.map(
+            fn, *sources, ordered=ordered, return_exceptions=return_exceptions, ahead=ahead, **options
+        )
+        return _results_of(background, results)
 
 
 class _Calls:
@@ -67,22 +69,26 @@ class _Calls:
 
     def results(self, items: Iterator[tuple[Any, ...]], *, return_exceptions: bool) -> Iterator[Any]:
         """Give the results of the calls for these items."""
-        run = self._background.run(lambda session: session._calls.run())  # noqa: SLF001 - maps are calls of the session's own run
         try:
-            while self._is_source_left or self._left:
-                if self._is_source_left and 2 * len(self._left) <= self._ahead:
-                    self._fill(run, items)
-                for result, error in self._background.run(lambda _: self._ended()):
-                    if error is None:
-                        yield result
-                    elif return_exceptions:
-                        yield error
-                    else:
-                        raise error
-            if self._error is not None:
-                raise self._error
-        finally:
-            run.cancel(*self._left)
+            run = self._background.run(lambda session: session._calls.run())  # noqa: SLF001 - maps are calls of the session's own run
+            try:
+                while self._is_source_left or self._left:
+                    if self._is_source_left and 2 * len(self._left) <= self._ahead:
+                        self._fill(run, items)
+                    for result, error in self._background.run(lambda _: self._ended()):
+                        if error is None:
+                            yield result
+                        elif return_exceptions:
+                            yield error
+                        else:
+                            raise error
+                if self._error is not None:
+                    raise self._error
+            finally:
+                run.cancel(*self._left)
+        except ON_PURPOSE as error:
+            hide_inside(error, runs_users_code=True)
+            raise
 
     def _fill(self, run: OpenRun, items: Iterator[tuple[Any, ...]]) -> None:
         """Make calls ahead; not for long where results are there that can be taken."""
@@ -156,18 +162,22 @@ async def _outcome_of(handle: RunHandle[Any]) -> tuple[Any, HandoffError | None]
 
 
 def _results_of(background: BackgroundSession, results: AsyncGenerator[Any, None]) -> Iterator[Any]:
-    is_left = True
     try:
-        while is_left:
-            # Many at a time: each time costs two changes of threads.
-            ready: list[Any] = []
-            try:
-                is_left = background.run(lambda _, ready=ready: _take(results, ready))  # type: ignore[misc]
-            finally:
-                # What has come before an error, too.
-                yield from ready
-    finally:
-        background.run(lambda _: results.aclose())
+        is_left = True
+        try:
+            while is_left:
+                # Many at a time: each time costs two changes of threads.
+                ready: list[Any] = []
+                try:
+                    is_left = background.run(lambda _, ready=ready: _take(results, ready))  # type: ignore[misc]
+                finally:
+                    # What has come before an error, too.
+                    yield from ready
+        finally:
+            background.run(lambda _: results.aclose())
+    except ON_PURPOSE as error:
+        hide_inside(error, runs_users_code=True)
+        raise
 
 
 async def _take(results: AsyncGenerator[Any, None], ready: list[Any]) -> bool:
