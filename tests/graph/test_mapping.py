@@ -3,6 +3,7 @@
 import asyncio
 import operator
 from collections.abc import Callable
+from functools import partial
 from inspect import iscoroutine
 from typing import Any
 
@@ -277,3 +278,38 @@ def test_results_may_be_keyword_arguments_over_a_known_list() -> None:
     products = dag.map(scaled, over=[1, 2], by=dag.call(square, 3))
 
     assert set(dag.functions[products.id].args) == {"scaled-1", "scaled-2"}
+
+
+def test_ids_name_the_functions_of_users() -> None:
+    dag = DAG()
+    dag.map(abs, over=[1, 2]).filter(is_odd).map(partial(scaled, by=2)).reduce(operator.add)
+
+    made = [str(name) for name in dag.functions]
+
+    assert "add-1" in made
+    assert [name for name in made if name.startswith("scaled")] == ["scaled-1", "scaled-2"]
+    assert not any(name.startswith("_") for name in made)
+
+
+def test_code_goes_by_the_name_of_what_a_partial_within_it_calls() -> None:
+    dag = DAG()
+    dag.map(abs, over=[1]).filter(is_odd).map(partial(scaled, by=2))
+
+    codes = {str(name): function.code for name, function in dag.functions.items()}
+
+    assert code_name(codes["scaled-1"]) == "scaled"
+
+
+@pytest.mark.parametrize("is_reduced", [False, True])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_graph_of_a_map_says_which_functions_are_those_of_items(count: int, *, is_reduced: bool) -> None:
+    dag = DAG()
+    chain = dag.map(square, over=dag.call(numbers, count)).filter(is_odd).map(scaled, type="inline")
+    made = chain.reduce(operator.add, initial=0) if is_reduced else chain
+    code: Any = dag.functions[made.id].code
+
+    graph = code(range(count))
+
+    assert (graph.items, graph.stages) == (count, 2 if count else 0)
+    regular = [function.code for function in graph.dag.functions.values() if function.type == "regular"]
+    assert [code_name(each) for each in regular[: 2 * count]] == ["square", "is_odd"] * count

@@ -51,6 +51,17 @@ def without_end(number: int) -> Any:
     return Subgraph(dag, result=dag.call(add, dag.call(without_end, number + 1), 1))
 
 
+def ends_in_a_failure() -> Any:
+    dag = DAG()
+    return Subgraph(dag, result=dag.call(int, "seven", id="the-leaf"))
+
+
+def not_nine(number: int) -> int:
+    if number == 9:
+        raise ValueError(number)
+    return number
+
+
 def note(path: str) -> None:
     with Path(path).open("a") as file:
         file.write(".")

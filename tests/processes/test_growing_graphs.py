@@ -55,6 +55,27 @@ async def test_failure_in_a_graph_names_the_function_and_fails_the_parent(app: A
     assert isinstance(run.failures["only/0"].__cause__, ValueError)
 
 
+async def test_failure_at_the_end_of_a_graph_names_the_function_beside_its_parent(app: App) -> None:
+    run = await app.run(single(growing.ends_in_a_failure), max_retries=0, on_failure="continue")
+
+    error = run.failures["only"]
+    assert isinstance(error, handoff.FunctionFailed)
+    assert "function 'only' (in 'the-leaf', which it has returned as its result) failed" in str(error)
+    assert "attempt 1 of 'the-leaf' in place of 'only'" in str(run.story("only"))
+
+
+async def test_failure_in_a_map_names_the_function_and_the_item(app: App) -> None:
+    dag = handoff.DAG()
+    chain = dag.map(growing.square, over=dag.call(growing.numbers, 5)).map(growing.not_nine)
+    total = chain.reduce(operator.add)
+
+    run = await app.run(dag, max_retries=0, on_failure="continue")
+
+    (failed,) = [each for each in run.failures.values() if isinstance(each, handoff.FunctionFailed)]
+    assert f"function '{total.id}/7' (not_nine of item 3) failed" in str(failed)
+    assert isinstance(run.failures[total], handoff.DependencyFailed)
+
+
 async def test_growth_without_end_is_ended(app: App) -> None:
     with pytest.raises(
         handoff.TooManyFunctions, match=r"\(without_end\).* max_functions=50 functions"

@@ -15,7 +15,7 @@ from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
 from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
-from handoff_actors.graph.mapping import NONE_GIVEN, MappedHandle, mapped, source_of
+from handoff_actors.graph.mapping import NONE_GIVEN, Around, MappedHandle, mapped, source_of
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
 from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
 from handoff_actors.graph.task import options_of_task
@@ -415,8 +415,8 @@ def set_latest_run(dag: DAG, values: RunValues) -> None:
 
 def name_of(fn: object) -> str:
     """Return the name that ids of a function's calls begin with."""
-    while isinstance(fn, partial):
-        fn = fn.func
+    while isinstance(fn, partial | Around):
+        fn = fn.func if isinstance(fn, partial) else fn.__wrapped__
     if fn is None:
         return "input"
     named = fn if inspect.isroutine(fn) or isinstance(fn, type) else type(fn)

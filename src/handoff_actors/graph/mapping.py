@@ -11,6 +11,7 @@ as between two stages of a chain.
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import reduce
+from itertools import islice
 from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.function import Code, Function
 from handoff_actors.graph.interfaces import AnyDag
 from handoff_actors.graph.placing import holds_result
-from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.graph.subgraph import ItemsGraph, Subgraph
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import type_name_of
 
@@ -61,31 +62,32 @@ class Reduction(Struct, frozen=True):
     options: dict[str, Any]
 
 
-class _Skipping:
-    """Calls a function, but for items that were left out."""
+class Around:
+    """Does more than to call a user's function, and goes by its name."""
 
     def __init__(self, code: Code) -> None:
         self.__wrapped__: Any = code
+
+
+class _Skipping(Around):
+    """Calls a function, but for items that were left out."""
 
     def __call__(self, item: object, /, *args: object, **kwargs: object) -> object:
         return item if item is DROPPED else self.__wrapped__(item, *args, **kwargs)
 
 
-class _SkippingAsync:
+class _SkippingAsync(Around):
     """Does the same for a coroutine function."""
-
-    def __init__(self, code: Code) -> None:
-        self.__wrapped__: Any = code
 
     async def __call__(self, item: object, /, *args: object, **kwargs: object) -> object:
         return item if item is DROPPED else await self.__wrapped__(item, *args, **kwargs)
 
 
-class _Folding:
+class _Folding(Around):
     """Makes one value of neighbouring items. The last one raises TypeError if there is none."""
 
     def __init__(self, code: Code, *, is_last: bool) -> None:
-        self.__wrapped__: Any = code
+        super().__init__(code)
         self._is_last = is_last
 
     def __call__(self, items: list[Any]) -> object:
@@ -93,11 +95,11 @@ class _Folding:
         return reduce(self.__wrapped__, left) if left else DROPPED
 
 
-class _FoldingAsync:
+class _FoldingAsync(Around):
     """Does the same with a coroutine function."""
 
     def __init__(self, code: Code, *, is_last: bool) -> None:
-        self.__wrapped__: Any = code
+        super().__init__(code)
         self._is_last = is_last
 
     async def __call__(self, items: list[Any]) -> object:
@@ -115,23 +117,31 @@ def _left_of(items: Iterable[Any], *, is_last: bool) -> list[Any]:
     return left
 
 
-class _Expanding:
+class _Expanding(Around):
     """Takes a list and returns the graph of its items."""
 
     def __init__(
         self, make_dag: Callable[[], AnyDag], stages: Sequence[Stage], reduction: Reduction | None
     ) -> None:
+        super().__init__(stages[-1].code if reduction is None else reduction.code)
         self._make_dag = make_dag
         self._stages = stages
         self._reduction = reduction
-        self.__wrapped__ = stages[-1].code if reduction is None else reduction.code
 
     def __call__(self, items: Iterable[object]) -> Subgraph[Any]:
         dag = self._make_dag()
         handles = add_items(dag, items, self._stages)
+        count = len(handles)
+        stages = _count_regular(dag, len(dag.functions) // count) if count else 0
         if self._reduction is None:
-            return Subgraph(dag, add_list(dag, handles, "list"))
-        return Subgraph(dag, add_reduction(dag, handles, self._reduction, len(self._stages)))
+            return ItemsGraph(dag, add_list(dag, handles, "list"), count, stages)
+        result = add_reduction(dag, handles, self._reduction, len(self._stages))
+        return ItemsGraph(dag, result, count, stages)
+
+
+def _count_regular(dag: AnyDag, first: int) -> int:
+    """Count those of the first functions of a graph that are not computed within others."""
+    return sum(function.type == "regular" for function in islice(dag.functions.values(), first))
 
 
 def kept(flag: object, item: object) -> object:

@@ -127,6 +127,7 @@ class Expanding:
             dependents_of(plan, producer).pop(index, None)
         self._scheduler.remove([index])
         part = self._growing.expand(added, index, expansion.result, outer)
+        part.result_name, part.items, part.stages = expansion.result_name, expansion.items, expansion.stages
         fresh = [each for each in part.indices if each != index]
         self._state.add(fresh)
         self._state.set_expanded(index)

@@ -11,7 +11,7 @@ from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.naming import code_name
 from handoff_actors.graph.parts import PartRef, Parts
 from handoff_actors.graph.plan import Plan, TemplateSpec
-from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.graph.subgraph import ItemsGraph, Subgraph
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.lru import LruCache
 from handoff_actors.process.interpreter import PYTHON
@@ -89,6 +89,7 @@ class GrowthEncoder:
         constants = [encoder.constants(number) for number in range(len(plan.constants))]
         values = [encoder.value(number) for number in range(len(plan.values))]
         native = [number for number, known in enumerate(templates) if known[1]]
+        of_items = result if isinstance(result, ItemsGraph) else None
         has_native = native or encoder.native_constants or encoder.native_values
         return Expansion(
             result=plan.index_of[result.result],
@@ -111,6 +112,9 @@ class GrowthEncoder:
             native_templates=native,
             native_constants=encoder.native_constants,
             native_values=encoder.native_values,
+            result_name=repr_of(result.result) if of_items is None else "",
+            items=0 if of_items is None else of_items.items,
+            stages=0 if of_items is None else of_items.stages,
         )
 
     def _templates(self, run: RunId, plan: Plan, *, with_code: bool) -> list[tuple[GrownTemplate, bool]]:

@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from handoff_actors.core.run.origins import Origins
 from handoff_actors.core.run.phases import READY, SENT
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
@@ -72,12 +73,14 @@ class Feasibility:
         needs: Requirements,
         time_left: TimeLeft,
         state: RunState,
+        origins: Origins,
         allocation_timeout_s: float,
         *,
         nodes_may_join: bool,
     ) -> None:
         self._plan = plan
         self._state = state
+        self._origins = origins
         self._time_left = time_left
         #: The time at which a node may have too little time left for a demand that it meets now.
         self._look_at: float | None = None
@@ -244,12 +247,12 @@ class Feasibility:
     def _error(
         self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState], now: float
     ) -> HandoffError:
-        function_id = self._plan.ids[index]
+        name = self._origins.name(index)
         waited = self._waited()
         if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
             return NodeLost(
                 demand.target,
-                f"function {repr_of(function_id)} is pinned to it, and it has not come back{waited}",
+                f"function {name} is pinned to it, and it has not come back{waited}",
             )
         if demand.target is not None and demand.target not in nodes:
             reason = (
@@ -258,7 +261,7 @@ class Feasibility:
         elif demand.target is not None and nodes[demand.target].is_leaving:
             return NodeLost(
                 demand.target,
-                f"function {repr_of(function_id)} is pinned to it; it leaves, and no other node of that name has joined{waited}",
+                f"function {name} is pinned to it; it leaves, and no other node of that name has joined{waited}",
             )
         elif late := {name: node for name, node in nodes.items() if demand.is_met_by(node)}:
             reason = (
@@ -274,7 +277,10 @@ class Feasibility:
             reason += _why_none_is_started(demand.need, nodes)
         offers = {name: node.capabilities for name, node in nodes.items() if node.workers}
         leaves = [name for name, node in nodes.items() if node.is_leaving]
-        return AllocationError(function_id, demand.need.least, offers, reason, leaving=leaves)
+        facts = self._origins.facts(index)
+        return AllocationError(
+            self._plan.ids[index], demand.need.least, offers, reason, leaving=leaves, facts=facts
+        )
 
     def _waited(self) -> str:
         given = f"allocation_timeout={exact(self._allocation_timeout_s)} s"
