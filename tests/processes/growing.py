@@ -21,6 +21,10 @@ def square(number: int) -> int:
     return number * number
 
 
+def plus_length(number: int, of: Any) -> int:
+    return number + len(of)
+
+
 def quicksort(values: "np.ndarray[Any, Any]") -> Any:
     """Sort by two functions for the smaller and the larger ones."""
     if len(values) < 20_000:
