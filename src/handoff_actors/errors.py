@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.failure_story import FailureStory
 from handoff_actors.ids import FunctionId, Resources
-from handoff_actors.text import exact, repr_of
+from handoff_actors.text import exact, named, repr_of
 
 #: Lines of a function's story that its error has as a note.
 MOST_LINES_NOTED: Final = 12
@@ -152,15 +152,16 @@ class AllocationError(HandoffError):
         reason: str,
         held_by: Mapping[str, Sequence[str]] = NOTHING_HELD,
         leaving: Sequence[str] = (),
+        facts: str = "",
     ) -> None:
         offered = "; ".join(
             f"{escape_name(name)}{' leaves, and until then' if name in leaving else ''} offers {dict(offer)}"
             for name, offer in sorted(offers.items())
         )
         super().__init__(
-            f"function {repr_of(function_id)} {reason}. The nodes there are: {offered or 'none'}"
+            f"function {named(function_id, facts)} {reason}. The nodes there are: {offered or 'none'}"
         )
-        #: The function that no node can run.
+        #: The function that no node can run. The text has more about it if another function has added it.
         self.function_id = function_id
         #: The function's claim: cpu in cores, memory in MB, gpu in devices, others in units of their own.
         self.need = dict(need)
@@ -199,12 +200,13 @@ class FunctionFailed(HandoffError):
         memory_was_short: bool = False,
         printed: str = "",
         not_retried: str = "",
+        facts: str = "",
     ) -> None:
         tries = f"{attempts} attempt(s)" + (f" ({not_retried})" if not_retried else "")
-        facts = _circumstances(peak_memory_mb, printed, memory_was_short=memory_was_short)
-        what = f"function {repr_of(function_id)} failed on node {node!r}"
-        super().__init__(f"{what} after {tries}: {reason}{facts}")
-        #: The function that failed.
+        circumstances = _circumstances(peak_memory_mb, printed, memory_was_short=memory_was_short)
+        what = f"function {named(function_id, facts)} failed on node {node!r}"
+        super().__init__(f"{what} after {tries}: {reason}{circumstances}")
+        #: The function that failed. The text has more about it if another function has added it.
         self.function_id = function_id
         #: The name of the node where it failed.
         self.node = node
@@ -343,8 +345,8 @@ class UnsupportedPlatform(HandoffError):
 class EnvironmentFailed(HandoffError):
     """A node can't provide the environment that a function asks for, usually because it lacks the directory."""
 
-    def __init__(self, function_id: FunctionId, node: str, reason: str) -> None:
-        super().__init__(f"function {repr_of(function_id)} on node {node!r}: {reason}")
+    def __init__(self, function_id: FunctionId, node: str, reason: str, facts: str = "") -> None:
+        super().__init__(f"function {named(function_id, facts)} on node {node!r}: {reason}")
         self.function_id = function_id
         self.node = node
         self.reason = reason

@@ -68,6 +68,11 @@ def shortened(text: str, most: int) -> str:
     return f"{text[: kept - kept // 2]}{notice}{text[len(text) - kept // 2 :]}"
 
 
+def named(function_id: object, facts: str = "") -> str:
+    """Return a function's id as `repr` shows it, with what there is to say about the function beyond that."""
+    return repr_of(function_id) + (f" ({facts})" if facts else "")
+
+
 def repr_of(value: object, most: int = MOST_OF_VALUE) -> str:
     """Return the repr of a user's value, shortened. If that raises, the text says so."""
     kind = type(value)

@@ -3,19 +3,22 @@
 import asyncio
 import operator
 from collections.abc import Callable
+from functools import partial
 from inspect import iscoroutine
 from typing import Any
 
 import pytest
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph import DAG, Argument, Function, Handle, Plan, Subgraph, collocated
-from handoff_actors.graph.argument import Constant
+from handoff_actors.graph import DAG, Argument, Function, Handle, Plan, Subgraph, collocated, per_worker
+from handoff_actors.graph.argument import Constant, RunValue
+from handoff_actors.graph.dag import set_latest_run
 from handoff_actors.graph.interfaces import AnyDag
 from handoff_actors.graph.mapping import adds_cached
 from handoff_actors.graph.naming import code_name
 from handoff_actors.graph.placing import Skeleton
 from handoff_actors.graph.task import task as handoff_task
+from handoff_actors.ids import FunctionId
 from tests.graph.evaluation import filled
 
 
@@ -43,6 +46,10 @@ def scaled(number: int, by: int = 1) -> int:
     return number * by
 
 
+def times(number: int, by: Any) -> Any:
+    return number * (by[0] * by[1] if isinstance(by, list) else by)
+
+
 async def later_sum(left: int, right: int) -> int:
     return left + right
 
@@ -62,8 +69,9 @@ def value_of(dag: AnyDag, handle: Handle[Any]) -> Any:
         positional = [taken] if inclusion == "as_list" else taken
         if isinstance(inclusion, Skeleton):
             positional = filled(list(inclusion.args), taken)
+        kwargs = filled(inclusion.kwargs, taken) if isinstance(inclusion, Skeleton) else function.kwargs
         assert function.code is not None
-        result: Any = function.code(*positional, *function.extra_args, **function.kwargs)
+        result: Any = function.code(*positional, *function.extra_args, **kwargs)
         if iscoroutine(result):
             result = asyncio.run(result)
         return (
@@ -255,16 +263,43 @@ def test_subgraph_of_a_map_gives_the_list() -> None:
         (lambda dag: dag.reduce(operator.add, over=DAG().map(square, over=[1])), "another DAG"),
         (lambda dag: dag.reduce(operator.add, over=DAG().call(numbers, 1)), "another DAG"),
         (
-            lambda dag: dag.map(scaled, over=dag.call(numbers, 2), by=dag.call(square, 2)),
-            "can't refer to other",
+            lambda dag: dag.map(scaled, over=dag.call(numbers, 2), by=per_worker(list, "abc")),
+            r"map over a result.* can't take <per_worker list\('abc'\)>",
+        ),
+        (
+            lambda dag: dag.map(square, over=dag.call(numbers, 2)).map(
+                scaled, kwargs={"by": [per_worker(list)]}
+            ),
+            "can't take <per_worker",
+        ),
+        (
+            lambda dag: dag.map(scaled, over=dag.call(numbers, 2), by=Argument("numbers-1", serialize=abs)),
+            "can't take Argument",
         ),
         (
             lambda dag: dag.map(square, over=dag.call(numbers, 2), node=collocated("numbers-1")),
-            "can't refer to other",
+            "their node can't refer to",
         ),
         (
-            lambda dag: dag.map(square, over=dag.call(numbers, 2)).map(scaled, by=dag.call(square, 2)),
-            "can't refer to other",
+            lambda dag: dag.filter(square, over=dag.call(numbers, 2), when=dag.call(square, 2)),
+            "their when can't refer to",
+        ),
+        (
+            lambda dag: dag.reduce(operator.add, over=dag.call(numbers, 2), node=collocated("numbers-1")),
+            "their node can't refer to",
+        ),
+        (
+            lambda dag: dag.reduce(operator.add, over=dag.call(numbers, 2), initial=per_worker(list)),
+            "can't take <per_worker",
+        ),
+        (lambda dag: dag.map(scaled, over=[1], of=dag.call(square, 2)), "no parameter 'of'"),
+        (
+            lambda dag: dag.map(scaled, over=dag.call(numbers, 2), kwargs={"of": dag.call(square, 2)}),
+            "no parameter 'of'",
+        ),
+        (
+            lambda dag: dag.map(scaled, over=dag.call(numbers, 2), extra_args=[1, dag.call(square, 2)]),
+            "takes 2 argument",
         ),
     ],
 )
@@ -293,3 +328,107 @@ def test_a_map_over_a_result_says_whether_it_adds_cached_functions() -> None:
     assert said(lambda dag, source: dag.map(str, over=source, cache="1h")) == [False, True]
     assert said(lambda dag, source: dag.map(task, over=source)) == [False, True]
     assert said(lambda dag, source: dag.map(str, over=source).reduce(max, cache="1h")) == [False, True]
+
+
+def test_ids_name_the_functions_of_users() -> None:
+    dag = DAG()
+    dag.map(abs, over=[1, 2]).filter(is_odd).map(partial(scaled, by=2)).reduce(operator.add)
+
+    made = [str(name) for name in dag.functions]
+
+    assert "add-1" in made
+    assert [name for name in made if name.startswith("scaled")] == ["scaled-1", "scaled-2"]
+    assert not any(name.startswith("_") for name in made)
+
+
+def test_code_goes_by_the_name_of_what_a_partial_within_it_calls() -> None:
+    dag = DAG()
+    dag.map(abs, over=[1]).filter(is_odd).map(partial(scaled, by=2))
+
+    codes = {str(name): function.code for name, function in dag.functions.items()}
+
+    assert code_name(codes["scaled-1"]) == "scaled"
+
+
+@pytest.mark.parametrize("is_reduced", [False, True])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_graph_of_a_map_says_which_functions_are_those_of_items(count: int, *, is_reduced: bool) -> None:
+    dag = DAG()
+    chain = dag.map(square, over=dag.call(numbers, count)).filter(is_odd).map(scaled, type="inline")
+    made = chain.reduce(operator.add, initial=0) if is_reduced else chain
+    code: Any = dag.functions[made.id].code
+
+    graph = code(range(count))
+
+    assert (graph.items, graph.stages) == (count, 2 if count else 0)
+    regular = [function.code for function in graph.dag.functions.values() if function.type == "regular"]
+    assert [code_name(each) for each in regular[: 2 * count]] == ["square", "is_odd"] * count
+
+
+@pytest.mark.parametrize("by", [{"by": 0}, {"kwargs": {"by": 0}}, {"extra_args": [0]}])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_results_may_be_arguments_over_a_result(by: dict[str, Any], *, is_nested: bool) -> None:
+    dag = DAG()
+    factor: Any = dag.call(square, 3)
+    if is_nested:
+        factor = [factor, 2]
+    options = {
+        name: dict.fromkeys(value, factor) if name == "kwargs" else [factor] if value else factor
+        for name, value in by.items()
+    }
+
+    chain = dag.map(square, over=dag.call(numbers, 3)).filter(is_odd).map(times, **options)
+
+    assert value_of(dag, chain) == [1 * (18 if is_nested else 9)]
+
+
+def test_a_result_that_all_items_take_is_in_their_graph_once() -> None:
+    dag = DAG()
+    made = dag.map(scaled, over=dag.call(numbers, 5), by=dag.call(square, 3))
+    code: Any = dag.functions[made.id].code
+    large = bytes(10)
+
+    plan = Plan.compile(code(range(5), [{"by": large}]).dag)
+
+    assert sum(value is large for value in plan.values) == 1
+
+
+def test_a_reduction_may_begin_with_a_result() -> None:
+    dag = DAG()
+    first = dag.call(square, 10)
+
+    chain = dag.map(square, over=dag.call(numbers, 3))
+    total = chain.reduce(operator.add, initial=first)
+    scaled_total = dag.map(scaled, over=dag.call(numbers, 3), by=first).reduce(operator.add)
+
+    assert (value_of(dag, total), value_of(dag, scaled_total)) == (105, 300)
+
+
+def test_values_of_other_runs_are_mapped_over() -> None:
+    dag, value = DAG(), RunValue()
+    other = DAG("other")
+    made = other.call(numbers, 3)
+    values = Values(value)
+    set_latest_run(other, values)
+
+    squares = dag.map(square, over=value)
+    odd = dag.filter(is_odd, over=made).map(square)
+    total = dag.reduce(operator.add, over=value)
+
+    for handle in (squares, odd, total):
+        (arg,) = dag.functions[handle.id].args
+        assert isinstance(arg, Constant)
+        assert arg.value is value
+        code: Any = dag.functions[handle.id].code
+        assert isinstance(code(numbers(3)), Subgraph)
+
+
+class Values:
+    """A run that has one value, whatever it is asked for."""
+
+    def __init__(self, value: RunValue) -> None:
+        self._value = value
+
+    def value_of(self, function_id: FunctionId) -> RunValue | None:
+        assert function_id is not None
+        return self._value

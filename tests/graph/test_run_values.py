@@ -6,7 +6,10 @@ from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph import DAG, Argument, Constant, Function, Plan, collocated
 from handoff_actors.graph.argument import RunValue
 from handoff_actors.graph.dag import set_latest_run
+from handoff_actors.graph.function import producer_ids
+from handoff_actors.graph.growing_dag import renamed
 from handoff_actors.graph.placing import Skeleton
+from handoff_actors.graph.run_if import conditions_among
 from handoff_actors.ids import FunctionId
 
 
@@ -92,3 +95,22 @@ def test_a_value_within_a_constant_of_args_is_found() -> None:
     dag.add_function(Function("f", [Constant([value])], same))
 
     assert Plan.compile(dag).values == [value]
+
+
+def test_values_are_conditions() -> None:
+    dag, value = DAG(), RunValue()
+    own = dag.call(same, id="own")
+    one = dag.call(same, id="one", when=value)
+    several = dag.call(same, 5, id="several", when=[own, value])
+
+    dag.validate()
+    plan = Plan.compile(dag)
+
+    assert [producer_ids(dag.functions[each.id]) for each in (one, several)] == [[], ["own"]]
+    assert [plan.producers[plan.index(each)] for each in (one, several)] == [(), (plan.index(own),)]
+    for handle in (one, several):
+        condition = conditions_among(plan, plan.index(handle))[-1]
+        assert isinstance(condition, int)
+        assert plan.values[~condition] is value
+    again = renamed(dag.functions, 2)
+    assert again["several@2"].when == ["own@2", dag.functions["several"].when[1]]  # type: ignore[index]

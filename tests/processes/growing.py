@@ -21,6 +21,10 @@ def square(number: int) -> int:
     return number * number
 
 
+def plus_length(number: int, of: Any) -> int:
+    return number + len(of)
+
+
 def quicksort(values: "np.ndarray[Any, Any]") -> Any:
     """Sort by two functions for the smaller and the larger ones."""
     if len(values) < 20_000:
@@ -57,6 +61,17 @@ async def count_down_later(number: int) -> Any:
 def without_end(number: int) -> Any:
     dag = DAG()
     return Subgraph(dag, result=dag.call(add, dag.call(without_end, number + 1), 1))
+
+
+def ends_in_a_failure() -> Any:
+    dag = DAG()
+    return Subgraph(dag, result=dag.call(int, "seven", id="the-leaf"))
+
+
+def not_nine(number: int) -> int:
+    if number == 9:
+        raise ValueError(number)
+    return number
 
 
 def note(path: str) -> None:

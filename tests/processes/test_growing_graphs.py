@@ -97,6 +97,27 @@ async def test_failure_in_a_graph_names_the_function_and_fails_the_parent(app: A
     assert isinstance(run.failures["only/0"].__cause__, ValueError)
 
 
+async def test_failure_at_the_end_of_a_graph_names_the_function_beside_its_parent(app: App) -> None:
+    run = await app.run(single(growing.ends_in_a_failure), max_retries=0, on_failure="continue")
+
+    error = run.failures["only"]
+    assert isinstance(error, handoff.FunctionFailed)
+    assert "function 'only' (in 'the-leaf', which it has returned as its result) failed" in str(error)
+    assert "attempt 1 of 'the-leaf' in place of 'only'" in str(run.story("only"))
+
+
+async def test_failure_in_a_map_names_the_function_and_the_item(app: App) -> None:
+    dag = handoff.DAG()
+    chain = dag.map(growing.square, over=dag.call(growing.numbers, 5)).map(growing.not_nine)
+    total = chain.reduce(operator.add)
+
+    run = await app.run(dag, max_retries=0, on_failure="continue")
+
+    (failed,) = [each for each in run.failures.values() if isinstance(each, handoff.FunctionFailed)]
+    assert f"function '{total.id}/7' (not_nine of item 3) failed" in str(failed)
+    assert isinstance(run.failures[total], handoff.DependencyFailed)
+
+
 async def test_growth_without_end_is_ended(app: App) -> None:
     with pytest.raises(
         handoff.TooManyFunctions, match=r"\(without_end\).* max_functions=50 functions"
@@ -171,3 +192,28 @@ async def test_journal_has_the_result_of_a_function_that_has_grown(app: App, tmp
 
     assert (first, second) == (42, 42)
     assert [Path(name).stat().st_size for name in (noted, f"{noted}.child")] == [1, 1]  # noqa: ASYNC240
+
+
+async def test_values_of_other_runs_are_mapped_over_and_taken_by_all_items(app: App) -> None:
+    frames = await app.run(single(growing.frames, 3, 20_000), fetch=[])
+    put = await app.session.put([3, 4])
+    dag = handoff.DAG()
+    firsts = dag.map(growing.first, over=frames.results["only"])
+    squares = dag.map(growing.square, over=put)
+    # As large as to be stored, and sent to each function by reference.
+    large = dag.call(bytes, 300_000)
+    lengths = dag.map(growing.plus_length, over=dag.call(growing.numbers, 3), of=large)
+    put_lengths = lengths.map(growing.plus_length, kwargs={"of": put}).filter(bool)
+    total = put_lengths.reduce(operator.add, initial=dag.call(growing.add, 1000))
+    true, false = await app.session.put(1), await app.session.put(0)
+    runs = dag.call(growing.square, 2, when=true)
+    skipped = dag.call(growing.square, 2, when=[true, false])
+
+    run = await app.run(dag)
+
+    assert run.results[firsts] == [0, 1, 2]
+    assert run.results[squares] == [9, 16]
+    assert run.results[total] == 1000 + 3 * 300_000 + 3 + 3 * 2
+    assert (run.results[runs], run.results[skipped]) == (4, handoff.SKIP)
+    await run.release()
+    await frames.release()

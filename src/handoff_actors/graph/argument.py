@@ -54,6 +54,15 @@ class RunValue:
     __slots__ = ()
 
 
+class SharedValue(RunValue):
+    """A value that many functions of a graph take, as a keyword too, and that is encoded and sent once."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value: Final = value
+
+
 class Collocated(Struct, frozen=True):
     """A placement: the node on which the function `id` runs."""
 

@@ -9,7 +9,7 @@ from operator import attrgetter, is_
 from types import FunctionType, MethodType
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant
+from handoff_actors.graph.argument import Argument, Collocated, Constant, RunValue
 from handoff_actors.graph.environment import is_directory_name, is_env_vars
 from handoff_actors.graph.function import Function
 from handoff_actors.graph.placing import Skeleton
@@ -159,7 +159,10 @@ def _is_place(value: object) -> bool:
 def _is_when(value: object) -> bool:
     conditions = value if isinstance(value, list) else [value]
     return bool(conditions) and not any(
-        isinstance(each, Argument | Constant | bool) or not _is_hashable(each) for each in conditions
+        isinstance(each, Argument | bool)
+        or (isinstance(each, Constant) and not isinstance(each.value, RunValue))
+        or not _is_hashable(each)
+        for each in conditions
     )
 
 
@@ -198,7 +201,7 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ),
     ("working_dir", None, is_directory_name, "None or the path of a directory, of 4096 characters at most"),
     ("run_if", "success", ("success", "always", "failure").__contains__, "'success', 'always' or 'failure'"),
-    ("when", None, _is_when, "None, the handle or id of a function, or a list of them"),
+    ("when", None, _is_when, "None, the handle or id of a function, a StoredValue, or a list of them"),
     ("init", None, callable, "None or a callable"),
     ("parallelism", 1, partial(_is_whole_from, 1), "a whole number of 1 or more"),
     ("batch_size", None, partial(_is_whole_from, 1), "None or a whole number of 1 or more"),

@@ -11,11 +11,19 @@ from typing import Any, Literal, Protocol, Self, TypeVar, overload
 from uuid import uuid4
 
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
-from handoff_actors.graph.argument import Argument, Collocated, Constant, Handle, PerWorker, RunValue
+from handoff_actors.graph.argument import (
+    Argument,
+    Collocated,
+    Constant,
+    Handle,
+    PerWorker,
+    RunValue,
+    SharedValue,
+)
 from handoff_actors.graph.checks import check_function, check_id
 from handoff_actors.graph.containers import PLAIN
 from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
-from handoff_actors.graph.mapping import NONE_GIVEN, MappedHandle, mapped, source_of
+from handoff_actors.graph.mapping import NONE_GIVEN, Around, MappedHandle, mapped, source_of
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
 from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
 from handoff_actors.graph.subgraph import Subgraph
@@ -257,9 +265,11 @@ class DAG:
         one item runs before the first of another one. Large items stay where they were made, see `Parts`.
 
         :param fn: Function, or coroutine function; it is given one item.
-        :param over: List (any iterable), of values and handles; or the handle of a result that is a list.
-        :param options: As of `call`, for each call; others are passed to `fn` by name. `id` is that of the list.
-        :raises InvalidFunctionError: `over` is no list, belongs to another DAG, or an option is not allowed.
+        :param over: List (any iterable), of values and handles; or what stands for a list: a handle, or a value of another run.
+        :param options: As of `call`, for each call; others are passed to `fn` by name. `id` is that of the list. Over a handle,
+            or a value of another run, options can't refer to other functions; arguments can, but not to objects of `per_worker`.
+        :raises InvalidFunctionError: `over` is no list, or the handle of a DAG of which no run is referred to; or an option is
+            not allowed.
         """
         return mapped(self, "map", fn, over, options)
 
@@ -390,7 +400,7 @@ class DAG:
         if isinstance(arg, Argument):
             return replace(arg, id=self._own_id(function_id, arg.id))
         if isinstance(arg, RunValue):
-            return Constant(arg)
+            return Constant(arg.value if isinstance(arg, SharedValue) else arg)
         if isinstance(arg, Handle) and arg.dag is not self:
             value = arg.value_elsewhere()
             return self._own_id(function_id, arg) if value is None else Constant(value)
@@ -462,8 +472,8 @@ def set_latest_run(dag: DAG, values: RunValues) -> None:
 
 def name_of(fn: object) -> str:
     """Return the name that ids of a function's calls begin with."""
-    while isinstance(fn, partial):
-        fn = fn.func
+    while isinstance(fn, partial | Around):
+        fn = fn.func if isinstance(fn, partial) else fn.__wrapped__
     if fn is None:
         return "input"
     named = fn if inspect.isroutine(fn) or isinstance(fn, type) else type(fn)

@@ -120,11 +120,13 @@ class Fold:
             consumer.calls[inline.id] = CallSpec(
                 self._inline_template(inline), args, self._inline_constants(inline)
             )
-        conditions = [
-            consumer.calls[condition] if condition in consumer.calls else self._index_of[condition]
-            for condition in conditions_of(function)
-        ]
+        conditions = [self._fold_condition(condition, consumer) for condition in conditions_of(function)]
         return (*self._fold_args(function, consumer, count()), *conditions)
+
+    def _fold_condition(self, condition: FunctionId, consumer: "_Consumer") -> ArgSpec:
+        if isinstance(condition, Constant):
+            return ~self._value(condition.value)
+        return consumer.calls[condition] if condition in consumer.calls else self._index_of[condition]
 
     def _inlines_within(self, function: Function) -> list[Function]:
         """List the inline functions behind the function's arguments, producers first."""

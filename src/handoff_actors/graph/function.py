@@ -74,7 +74,7 @@ class Function:
     #: of a failed one's result, and `SKIP` in place of a skipped one's. "failure": so it does if at least one has failed.
     run_if: RunIf = "success"
     #: A function, or a list of several, by id or handle: the function is skipped, and its result is `SKIP`, unless
-    #: the results of all of them are true.
+    #: the results of all of them are true. Values of other runs may stand there, too.
     when: Conditions = None
     #: Streams only: called once per worker; makes the state that `code` is given first.
     init: Code | None = None
@@ -133,7 +133,7 @@ class FunctionOptions(TaskOptions, total=False):
 
 
 def conditions_of(function: Function) -> list[FunctionId]:
-    """List the ids of the functions whose results have to be true, in order."""
+    """List the ids of the functions whose results have to be true, and the values of other runs that have to, in order."""
     when = function.when
     return [] if when is None else when if isinstance(when, list) else [when]
 
@@ -141,13 +141,17 @@ def conditions_of(function: Function) -> list[FunctionId]:
 def producer_ids(function: Function) -> Sequence[FunctionId]:
     """List the ids whose results the function takes, in order, with repetitions; its conditions come last."""
     if _NOT_PLAIN_IDS.isdisjoint(map(type, function.args)):
-        return function.args if function.when is None else [*function.args, *conditions_of(function)]
+        return function.args if function.when is None else [*function.args, *_condition_ids(function)]
     taken = [
         arg.id if isinstance(arg, Argument) else arg
         for arg in function.args
         if not isinstance(arg, Constant | PerWorker)
     ]
-    return taken + conditions_of(function)
+    return taken + _condition_ids(function)
+
+
+def _condition_ids(function: Function) -> list[FunctionId]:
+    return [each for each in conditions_of(function) if not isinstance(each, Constant)]
 
 
 def _as_tuple(function_id: FunctionId, name: str, values: Iterable[object]) -> tuple[object, ...]:

@@ -46,7 +46,7 @@ def renamed(functions: Mapping[FunctionId, Function], number: int) -> dict[Funct
         if isinstance(node, Collocated):
             node = Collocated(new[node.id])
         args = tuple(map(renamed_arg, function.args))
-        when: list[FunctionId] = [new[condition] for condition in conditions_of(function)]
+        when: list[FunctionId] = [renamed_arg(condition) for condition in conditions_of(function)]
         return replace(function, id=new[function.id], args=args, node=node, when=when or None)
 
     return {new[own]: renamed_function(function) for own, function in functions.items()}

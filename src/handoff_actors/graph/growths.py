@@ -3,6 +3,6 @@
 from typing import Final
 
 from handoff_actors.graph.parts import Parts
-from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.graph.subgraph import ItemsGraph, Subgraph
 
-GROWTHS: Final[tuple[type, ...]] = (Parts, Subgraph)
+GROWTHS: Final[tuple[type, ...]] = (Parts, Subgraph, ItemsGraph)

@@ -8,23 +8,35 @@ The list of all results is the result of one more function, in the order of the 
 as between two stages of a chain.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import reduce
+from itertools import islice
 from typing import Any, Final, Literal, TypeVar, overload
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from handoff_actors.errors import InvalidFunctionError
-from handoff_actors.graph.argument import Collocated, Handle, ItemsOf
+from handoff_actors.graph.argument import (
+    Argument,
+    Collocated,
+    Constant,
+    Handle,
+    ItemsOf,
+    PerWorker,
+    RunValue,
+    SharedValue,
+)
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.function import Code, Function
 from handoff_actors.graph.interfaces import AnyDag
-from handoff_actors.graph.placing import holds_result
-from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.graph.parameters import OPTIONS
+from handoff_actors.graph.placing import holds_result, results_among
+from handoff_actors.graph.subgraph import ItemsGraph, Subgraph
 from handoff_actors.graph.task import options_of_task
 from handoff_actors.ids import FunctionId
-from handoff_actors.text import type_name_of
+from handoff_actors.text import repr_of, type_name_of
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 ResultT = TypeVar("ResultT")
@@ -63,31 +75,32 @@ class Reduction(Struct, frozen=True):
     options: dict[str, Any]
 
 
-class _Skipping:
-    """Calls a function, but for items that were left out."""
+class Around:
+    """Does more than to call a user's function, and goes by its name."""
 
     def __init__(self, code: Code) -> None:
         self.__wrapped__: Any = code
+
+
+class _Skipping(Around):
+    """Calls a function, but for items that were left out."""
 
     def __call__(self, item: object, /, *args: object, **kwargs: object) -> object:
         return item if item is DROPPED else self.__wrapped__(item, *args, **kwargs)
 
 
-class _SkippingAsync:
+class _SkippingAsync(Around):
     """Does the same for a coroutine function."""
-
-    def __init__(self, code: Code) -> None:
-        self.__wrapped__: Any = code
 
     async def __call__(self, item: object, /, *args: object, **kwargs: object) -> object:
         return item if item is DROPPED else await self.__wrapped__(item, *args, **kwargs)
 
 
-class _Folding:
+class _Folding(Around):
     """Makes one value of neighbouring items. The last one raises TypeError if there is none."""
 
     def __init__(self, code: Code, *, is_last: bool) -> None:
-        self.__wrapped__: Any = code
+        super().__init__(code)
         self._is_last = is_last
 
     def __call__(self, items: list[Any]) -> object:
@@ -95,11 +108,11 @@ class _Folding:
         return reduce(self.__wrapped__, left) if left else DROPPED
 
 
-class _FoldingAsync:
+class _FoldingAsync(Around):
     """Does the same with a coroutine function."""
 
     def __init__(self, code: Code, *, is_last: bool) -> None:
-        self.__wrapped__: Any = code
+        super().__init__(code)
         self._is_last = is_last
 
     async def __call__(self, items: list[Any]) -> object:
@@ -117,16 +130,16 @@ def _left_of(items: Iterable[Any], *, is_last: bool) -> list[Any]:
     return left
 
 
-class _Expanding:
+class _Expanding(Around):
     """Takes a list and returns the graph of its items."""
 
     def __init__(
         self, make_dag: Callable[[], AnyDag], stages: Sequence[Stage], reduction: Reduction | None
     ) -> None:
+        super().__init__(stages[-1].code if reduction is None else reduction.code)
         self._make_dag = make_dag
         self._stages = stages
         self._reduction = reduction
-        self.__wrapped__ = stages[-1].code if reduction is None else reduction.code
 
     @property
     def has_cached_stage(self) -> bool:
@@ -136,12 +149,30 @@ class _Expanding:
             steps.append(self._reduction)
         return any("cache" in {**options_of_task(step.code), **step.options} for step in steps)
 
-    def __call__(self, items: Iterable[object]) -> Subgraph[Any]:
+    def __call__(self, items: Iterable[object], taken: Sequence[dict[str, Any]] = ()) -> Subgraph[Any]:
+        """`taken`: the results among the options of each stage, and of the reduction."""
         dag = self._make_dag()
-        handles = add_items(dag, items, self._stages)
+        stages = self._stages
+        if taken:
+            stages = [
+                replace(stage, options={**stage.options, **_shared(own)})
+                for stage, own in zip(stages, taken, strict=False)
+            ]
+        handles = add_items(dag, items, stages)
+        count = len(handles)
+        per_item = _count_regular(dag, len(dag.functions) // count) if count else 0
         if self._reduction is None:
-            return Subgraph(dag, add_list(dag, handles, "list"))
-        return Subgraph(dag, add_reduction(dag, handles, self._reduction, len(self._stages)))
+            return ItemsGraph(dag, add_list(dag, handles, "list"), count, per_item)
+        reduction = self._reduction
+        if taken:
+            reduction = replace(reduction, **taken[-1])
+        result = add_reduction(dag, handles, reduction, len(stages))
+        return ItemsGraph(dag, result, count, per_item)
+
+
+def _count_regular(dag: AnyDag, first: int) -> int:
+    """Count those of the first functions of a graph that are not computed within others."""
+    return sum(function.type == "regular" for function in islice(dag.functions.values(), first))
 
 
 def adds_cached(code: Code) -> bool:
@@ -214,7 +245,7 @@ class _Chain:
         self,
         dag: AnyDag,
         function_id: FunctionId,
-        source: Handle[Any] | None,
+        source: ItemsOf | Constant | None,
         stages: Sequence[Stage],
         items: Sequence[Handle[Any]],
         reduction: Reduction | None = None,
@@ -237,8 +268,15 @@ class _Chain:
         if self.source is None:
             add_list(self.dag, self.items, self.id)
         else:
-            code = _Expanding(type(self.dag), self.stages, self.reduction)
-            self.dag.add_function(Function(self.id, [ItemsOf(self.source.id)], code))
+            split = [_split(stage) for stage in self.stages]
+            taken, reduction = [own for _, own in split], self.reduction
+            if reduction is not None:
+                initial = {"initial": reduction.initial} if holds_result([reduction.initial]) else {}
+                reduction = replace(reduction, initial=None) if initial else reduction
+                taken.append(initial)
+            code = _Expanding(type(self.dag), [stage for stage, _ in split], reduction)
+            extra_args = (taken,) if any(taken) else ()
+            self.dag.add_function(Function(self.id, [self.source], code, extra_args=extra_args))
 
     def extend(
         self, function_id: FunctionId, stages: Sequence[Stage], reduction: Reduction | None
@@ -247,7 +285,7 @@ class _Chain:
         may_share = self.source is None or not (self.is_taken or self.after is not None)
         if not may_share:
             self.take()
-            return _Chain(self.dag, function_id, Handle(self.id, self.dag), stages, (), reduction)
+            return _Chain(self.dag, function_id, ItemsOf(self.id), stages, (), reduction)
         if self.source is None:
             may_lack = any(stage.kind == "filter" for stage in self.stages)
             items = add_items(self.dag, self.items, stages, len(self.stages), may_lack=may_lack)
@@ -271,7 +309,7 @@ class _Chain:
         after, self.after = self.after, None
         count = len(self.stages)
         while after is not None:
-            after.source, after.stages = Handle(self.id, self.dag), after.stages[count:]
+            after.source, after.stages = ItemsOf(self.id), after.stages[count:]
             if after.id in self.dag.functions:
                 self.dag._withdraw(after.id)  # noqa: SLF001 - a part of it
                 after.add()
@@ -316,6 +354,7 @@ class MappedHandle(Handle[list[ItemT_co]], frozen=True, eq=False):
                 chain.dag._withdraw(chain.id)  # noqa: SLF001 - a part of it
             return made
         function_id = options.pop("id", None) or chain.dag._fresh_id(fn)  # noqa: SLF001 - a part of it
+        _check_is_sendable(function_id, options, [initial])
         after = chain.extend(function_id, (), reduction)
         after.add()
         return Handle(function_id, chain.dag)
@@ -325,15 +364,14 @@ def mapped(
     dag: AnyDag, kind: Literal["map", "filter"], fn: Callable[..., Any], over: object, options: dict[str, Any]
 ) -> MappedHandle[Any]:
     """Add a map or a filter to a graph; see `DAG.map`."""
-    if isinstance(over, MappedHandle):
-        _check_dag(dag, over)
+    if isinstance(over, MappedHandle) and over.dag is dag:
         return _extended(over.chain, kind, fn, options)
     function_id, options = _id_of(dag, kind, options)
     stage = Stage(kind, _checked(dag, fn, options, 1), options)
-    if isinstance(over, Handle):
-        _check_dag(dag, over)
-        _check_is_sendable(function_id, options)
-        chain = _Chain(dag, function_id, over, [stage], ())
+    source = _source(dag, function_id, over)
+    if source is not None:
+        _check_stage(function_id, stage)
+        chain = _Chain(dag, function_id, source, [stage], ())
     else:
         items = add_items(dag, _items(function_id, over), [stage])
         chain = _Chain(dag, function_id, None, [stage], items)
@@ -343,13 +381,12 @@ def mapped(
 
 def source_of(dag: AnyDag, over: object) -> MappedHandle[Any]:
     """Return a handle for the items of a list as they are, to be reduced."""
-    if isinstance(over, MappedHandle):
-        _check_dag(dag, over)
+    if isinstance(over, MappedHandle) and over.dag is dag:
         return over
     function_id, _ = _id_of(dag, "items", {})
-    if isinstance(over, Handle):
-        _check_dag(dag, over)
-        chain = _Chain(dag, function_id, over, (), ())
+    source = _source(dag, function_id, over)
+    if source is not None:
+        chain = _Chain(dag, function_id, source, (), ())
     else:
         chain = _Chain(dag, function_id, None, (), _items(function_id, over))
     return MappedHandle(function_id, dag, chain)
@@ -361,7 +398,7 @@ def _extended(
     function_id, options = _id_of(chain.dag, kind, options)
     stage = Stage(kind, _checked(chain.dag, fn, options, 1), options)
     if chain.source is not None:
-        _check_is_sendable(function_id, options)
+        _check_stage(function_id, stage)
     after = chain.extend(function_id, [stage], None)
     after.add()
     return MappedHandle(function_id, chain.dag, after)
@@ -375,36 +412,86 @@ def _id_of(dag: AnyDag, kind: str, options: dict[str, Any]) -> tuple[FunctionId,
 
 def _checked(dag: AnyDag, fn: Callable[..., Any], options: dict[str, Any], count: int) -> Callable[..., Any]:
     """Raise InvalidFunctionError for code or options that can't be those of the functions of items."""
-    own = {name: value for name, value in options.items() if name != "id"}
+    own = {name: _without_results(value) for name, value in options.items() if name != "id"}
     scratch = type(dag)()
-    if _refers_to_others(own):
-        return fn
     scratch.call(fn, *([None] * count), **own)
     scratch.validate()
     return fn
 
 
-def _check_is_sendable(function_id: FunctionId, options: dict[str, Any]) -> None:
-    if _refers_to_others(options):
-        raise InvalidFunctionError(
-            function_id,
-            "it is a map over a result, whose functions are added when that is there: its options and keyword arguments can't "
-            "refer to other functions; have a function put what they need into the items",
-        )
+def _without_results(value: Any) -> Any:
+    """Return an option with None for whatever holds a result, in `kwargs` and `extra_args` one by one."""
+    if isinstance(value, Collocated) or not holds_result([value]):
+        return None if isinstance(value, Collocated) else value
+    if isinstance(value, Mapping):
+        return dict.fromkeys(value)
+    return [None] * len(value) if isinstance(value, list | tuple) else None
 
 
-def _refers_to_others(options: dict[str, Any]) -> bool:
-    return holds_result(list(options.values())) or isinstance(options.get("node"), Collocated)
+def _split(stage: Stage) -> tuple[Stage, dict[str, Any]]:
+    """Split off the arguments among a stage's options that hold results."""
+    taken = {
+        name: value for name, value in stage.options.items() if _is_argument(name) and holds_result([value])
+    }
+    if not taken:
+        return stage, taken
+    kept_options = {name: value for name, value in stage.options.items() if name not in taken}
+    return replace(stage, options=kept_options), taken
 
 
-def _check_dag(dag: AnyDag, over: Handle[Any]) -> None:
-    if over.dag is not dag:
-        raise InvalidFunctionError(over.id, "it is mapped over in another DAG than its own")
+def _is_argument(name: str) -> bool:
+    return name in {"kwargs", "extra_args"} or name not in OPTIONS
+
+
+def _shared(taken: dict[str, Any]) -> dict[str, Any]:
+    """Have arguments be sent once for all items."""
+    shared: dict[str, Any] = {}
+    for name, value in taken.items():
+        if name == "kwargs":
+            shared[name] = {key: SharedValue(each) for key, each in value.items()}
+        elif name == "extra_args":
+            shared[name] = [SharedValue(each) for each in value]
+        else:
+            shared[name] = SharedValue(value)
+    return shared
+
+
+def _check_stage(function_id: FunctionId, stage: Stage) -> None:
+    without, taken = _split(stage)
+    _check_is_sendable(function_id, without.options, list(taken.values()))
+
+
+def _check_is_sendable(function_id: FunctionId, options: dict[str, Any], taken: list[object]) -> None:
+    """Raise InvalidFunctionError for options, or arguments that hold results, that functions which are added later can't have."""
+    for name, value in options.items():
+        if isinstance(value, Collocated) or holds_result([value]):
+            raise InvalidFunctionError(
+                function_id,
+                f"it is a map over a result, whose functions are added when that is there: their {name} can't refer to results"
+                " or other functions; map over a list of handles instead, or have a function return a Subgraph",
+            )
+    for result in results_among(function_id, taken):
+        if isinstance(result, PerWorker | Argument):
+            raise InvalidFunctionError(
+                function_id,
+                f"it is a map over a result, whose functions are added when that is there, and they can't take {repr_of(result)}:"
+                " handles and values of other runs can be keywords of it. Map over a list that is known, or make what it stands"
+                " for within the function",
+            )
+
+
+def _source(dag: AnyDag, function_id: FunctionId, over: object) -> ItemsOf | Constant | None:
+    """Return the argument for a list that a function of this graph or of another run has made; None for any other."""
+    if not isinstance(over, Handle | RunValue):
+        return None
+    arg = dag._id_for(function_id, over)  # noqa: SLF001 - a part of it
+    return arg if isinstance(arg, Constant) else ItemsOf(arg)
 
 
 def _items(function_id: FunctionId, over: object) -> list[Any]:
     if isinstance(over, str | bytes) or not isinstance(over, Iterable):
         raise InvalidFunctionError(
-            function_id, f"over must be a list of items or a handle, not a {type_name_of(over)}"
+            function_id,
+            f"over must be a list of items, a handle or a StoredValue, not a {type_name_of(over)}",
         )
     return list(over)

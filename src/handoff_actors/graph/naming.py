@@ -34,7 +34,12 @@ def definition_of(code: object) -> int:
 
 
 def _unwrapped(code: object) -> object:
+    code = _unbound(code)
+    # Whatever wraps a function may say so, as functools does. A property of that name could run, and raise.
+    return _unbound(own_attribute(code, "__dict__", {}).get("__wrapped__", code))
+
+
+def _unbound(code: object) -> object:
     while isinstance(code, partial):
         code = code.func
-    # Whatever wraps a function may say so, as functools does. A property of that name could run, and raise.
-    return own_attribute(code, "__dict__", {}).get("__wrapped__", code)
+    return code

@@ -79,6 +79,13 @@ def is_result(kind: type) -> bool:
     return issubclass(kind, Handle | Argument | PerWorker | RunValue)
 
 
+def results_among(function_id: FunctionId, values: list[object]) -> list[object]:
+    """List what stands for results within values, as it is found there. Raises InvalidFunctionError as `Placing` does."""
+    placing = Placing(function_id, lambda _, result: result)
+    placing.value(values)
+    return placing.args
+
+
 class Placing:
     """Puts placeholders in the place of results, for one function."""
 

@@ -70,3 +70,15 @@ class Subgraph(Generic[ResultT_co]):
 
     def __repr__(self) -> str:
         return f"<Subgraph of {repr_of(self.dag.id)}: {len(self.dag)} function(s), result {repr_of(self.result)}>"
+
+
+class ItemsGraph(Subgraph[ResultT_co]):
+    """The graph of a map: its first functions are those of the items, item by item, equally many of each."""
+
+    __slots__ = ("items", "stages")
+
+    def __init__(self, dag: AnyDag, result: Handle[ResultT_co] | FunctionId, items: int, stages: int) -> None:
+        """`items` is their number, and `stages` that of the functions of each."""
+        super().__init__(dag, result)
+        self.items: Final = items
+        self.stages: Final = stages

@@ -21,6 +21,7 @@ from handoff_actors.core.run.expanded_program import child_id
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.phases import DONE, FREE, WAITING
 from handoff_actors.errors import (
+    AllocationError,
     DependencyFailed,
     FunctionCancelled,
     FunctionFailed,
@@ -55,6 +56,7 @@ from handoff_actors.wire.messages.runs import Assign, CancelJobs, Completed, Dro
 from tests.core.builders import (
     RUN,
     assigned,
+    async_code,
     code,
     completed,
     done,
@@ -268,6 +270,55 @@ def test_failure_of_the_function_of_the_result_is_the_parents() -> None:
     assert isinstance(error, FunctionFailed)
     assert (error.function_id, error.attempts) == ("f", 1)
     assert run.state.failed_behind == {1: 0}
+
+
+def test_errors_and_stories_name_the_function_that_was_returned_as_the_result() -> None:
+    run = parent_and_dependent(on_failure="continue", max_retries=1)
+    run.handle(failed("a", 0), 0.5)
+    alone = expansion_of(Function("alone", (), code), result="alone", result_name="'alone'")
+    run.handle(completed("a", grown(0, alone, attempt=2)), 1.0)
+
+    run.handle(failed("a", 0, attempt=3), 2.0)
+    sent = [entry for entry in run.view.story(0) if entry.what == "sent"]
+    run.handle(failed("a", 0, attempt=4), 3.0)
+
+    error = run.view.failures[0].error
+    assert isinstance(error, FunctionFailed)
+    assert error.function_id == "f"
+    assert "function 'f' (in 'alone', which it has returned as its result) failed on node 'a'" in str(error)
+    assert [(entry.stand_in, entry.attempt) for entry in sent] == [("", 1), ("'alone'", 1), ("'alone'", 2)]
+    told = str(run.view.story(0))
+    assert "attempt 1 of 'f' on node 'a' failed and was tried again" in told
+    assert "attempt 2 of 'alone' in place of 'f' on node 'a' failed for good" in told
+
+
+@pytest.mark.parametrize(
+    ("result", "named"),
+    [("costly", "'f' (in 'costly', which it has returned as its result)"), ("other", "'f/0' (grown)")],
+)
+def test_a_cost_that_no_node_offers_is_the_functions_that_asks_for_it(result: str, named: str) -> None:
+    run = parent_and_dependent(on_failure="continue", nodes_may_join=False)
+    functions = Function("costly", (), code), Function("other", (), async_code)
+    made = expansion_of(*functions, result=result, result_name=repr(result))
+    costly, other = made.templates
+    costly = replace(costly, template=replace(template(), cost={"licence": 1.0}))
+    run.handle(completed("a", grown(0, replace(made, templates=[costly, other]))), 1.0)
+
+    run.wake(1.0)
+
+    (error,) = [
+        failure.error for failure in run.view.failures.values() if isinstance(failure.error, AllocationError)
+    ]
+    assert str(error).startswith(f"function {named} needs {{'licence': 1.0}}, which no node offers")
+
+
+def test_errors_name_the_item_of_a_map() -> None:
+    run = parent_and_dependent(on_failure="continue", max_retries=0)
+    run.handle(completed("a", grown(0, expansion_of(*BOTH, result="both", items=2, stages=1))), 1.0)
+
+    run.handle(failed("a", 3, kind="serialization"), 2.0)
+
+    assert str(run.view.failures[3].error) == "function 'f/1' (grown of item 1) on node 'a': reason"
 
 
 def test_retries_of_a_parent_are_not_those_of_its_result() -> None:

@@ -183,6 +183,7 @@ class Expanding:
             dependents_of(plan, producer).pop(index, None)
         self._scheduler.remove([index])
         part = self._growing.expand(added, index, expansion.result, outer)
+        part.result_name, part.items, part.stages = expansion.result_name, expansion.items, expansion.stages
         fresh = [each for each in part.indices if each != index]
         self.bound.note(index, fresh, len(expansion.producers))
         self._state.add(fresh, now)

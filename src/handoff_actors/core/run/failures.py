@@ -14,6 +14,7 @@ from handoff_actors.core.run.drain import Drain
 from handoff_actors.core.run.events import ResultFetchFailed, RunEnded
 from handoff_actors.core.run.foreign_values import ForeignValue
 from handoff_actors.core.run.observing import Observing
+from handoff_actors.core.run.origins import Origins
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.retries import Retries
@@ -30,7 +31,7 @@ from handoff_actors.errors import (
 from handoff_actors.graph.plan import Plan
 from handoff_actors.graph.run_if import run_if_of
 from handoff_actors.ids import FunctionId, Index
-from handoff_actors.text import repr_of
+from handoff_actors.text import named, repr_of
 from handoff_actors.wire.messages.runs import Failed
 
 MEGABYTE = 1e6
@@ -50,6 +51,7 @@ class Failures:
         completion: Completion,
         stories: StoryLog,
         observing: Observing,
+        origins: Origins,
         *,
         end_run: bool,
     ) -> None:
@@ -63,6 +65,7 @@ class Failures:
         self._completion = completion
         self._stories = stories
         self._observing = observing
+        self._origins = origins
         self._end_run = end_run
         #: The end of the run, once all functions have ended that run in any case; None while it goes on.
         self.outcome: RunEnded | None = None
@@ -119,7 +122,9 @@ class Failures:
                 self._worker_died(failed, name, now)
             case "serialization" | "environment":
                 self._observing.function("failed", failed.index, name, failed.reason)
-                error = could_not_run(failed, self._plan.ids[failed.index], name)
+                error = could_not_run(
+                    failed, self._plan.ids[failed.index], name, self._origins.facts(failed.index)
+                )
                 self._failed_for_good(failed.index, Failure(error, failed.error), now)
             case "exception" | "timeout" | "store" | "memory" | "cancelled" | "deadlock":
                 self._raised(failed, name, now)
@@ -147,7 +152,7 @@ class Failures:
         else:
             self._observing.function("failed", index, name, failed.reason)
             error = foreign.lost(
-                f"no node has it any more, and function {repr_of(self._plan.ids[index])} needs it"
+                f"no node has it any more, and function {self._origins.name(index)} needs it"
             )
             self._failed_for_good(index, Failure(error), now)
 
@@ -166,7 +171,7 @@ class Failures:
             error = out_of_reach(
                 name,
                 holders,
-                ids[index],
+                self._origins.name(index),
                 foreign.function_id if foreign else None if lost is None else ids[lost],
                 failed.reason,
             )
@@ -199,7 +204,15 @@ class Failures:
         self._observing.function("failed", index, name, failed.reason)
         attempts = self._state.tries(index)
         not_retried = self._retries.reason_against_retry(failed) if self._retries.has_left(index) else ""
-        error = function_failed(failed, self._plan.ids[index], name, attempts, story, not_retried)
+        error = function_failed(
+            failed,
+            self._plan.ids[index],
+            name,
+            attempts,
+            story,
+            not_retried,
+            self._origins.facts(index),
+        )
         self._failed_for_good(index, Failure(error, failed.error, failed.ran_s), now)
 
     def sent_in_vain(self, index: Index, reason: str, now: float, cause: int) -> None:
@@ -210,7 +223,7 @@ class Failures:
             self._recovery.again(index, now, cause)
         else:
             self._observing.function("failed", index, node, reason)
-            error = NodeLost(node, f"function {repr_of(self._plan.ids[index])}: {reason}")
+            error = NodeLost(node, f"function {self._origins.name(index)}: {reason}")
             self._failed_for_good(index, Failure(error), now)
 
     # --- Functions ----------------------------------------------------------------------------------------------
@@ -233,7 +246,7 @@ class Failures:
             return
         self._result_fetch.pending.discard(index)
         node = self._state.node[index] or ""
-        error = NodeLost(node, f"the value of {repr_of(self._plan.ids[index])}: {failed.reason}")
+        error = NodeLost(node, f"the value of {self._origins.name(index)}: {failed.reason}")
         self._state.undo(index)
         self._failed_for_good(index, Failure(error), now)
 
@@ -262,23 +275,26 @@ class Failures:
             self._completion.decide(RunEnded(failure.error, failure.cause))
 
 
-def could_not_run(failed: Failed, function_id: FunctionId, node: str) -> HandoffError:
+def could_not_run(failed: Failed, function_id: FunctionId, node: str, facts: str = "") -> HandoffError:
     """The error for a function that would fail again wherever it is tried."""
     if failed.kind == "environment":
-        return EnvironmentFailed(function_id, node, failed.reason)
+        return EnvironmentFailed(function_id, node, failed.reason, facts)
     return SerializationError(
-        f"function {repr_of(function_id)} on node {node!r}: {failed.reason}", function_id
+        f"function {named(function_id, facts)} on node {node!r}: {failed.reason}", function_id
     )
 
 
 def out_of_reach(
-    node: str, holders: Sequence[str], function_id: FunctionId, input_id: FunctionId, reason: str
+    node: str, holders: Sequence[str], function: str, input_id: FunctionId, reason: str
 ) -> NodeLost:
-    """Make the error for a function whose input its node can't get from the nodes that have it."""
+    """Make the error for a function whose input its node can't get from the nodes that have it.
+
+    :param function: Its id, as `repr` shows it, with what there is to say beyond that.
+    """
     there = " or ".join(map(repr, holders))
     return NodeLost(
         node,
-        f"function {repr_of(function_id)} can't run there, as its input {repr_of(input_id)} is on node {there}, to which "
+        f"function {function} can't run there, as its input {repr_of(input_id)} is on node {there}, to which "
         f"there is no connection: {reason}. Let {node!r} connect there (firewall, --advertise), or keep both functions on one "
         "node with `collocated`",
     )
@@ -291,8 +307,9 @@ def function_failed(
     attempts: int,
     story: Story | None = None,
     not_retried: str = "",
+    facts: str = "",
 ) -> FunctionFailed:
-    """Make the error for a function that has failed too often."""
+    """Make the error for a function that has failed too often; `facts` say more about it than its id does."""
     traces = failed.traces
     error_type = WorkerDied if failed.kind == "worker" else FunctionFailed
     error = error_type(
@@ -307,6 +324,7 @@ def function_failed(
         memory_was_short=traces.memory_was_short,
         printed=traces.printed,
         not_retried=not_retried,
+        facts=facts,
     )
     if story is not None:
         error.set_story(story)

@@ -49,7 +49,8 @@ class Removed(Struct, frozen=True):
 class GrowingProgram:
     """The program of a run, to which others are added."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, part_of: dict[Index, ProgramPart] | None = None) -> None:
+        """`part_of` is kept up to date: the parts that were added, by the indices of their functions."""
         self._program = program
         self.plan = self._plan = program.plan
         self.fingerprints = program.fingerprints
@@ -67,7 +68,7 @@ class GrowingProgram:
         self._users: dict[int, int] = dict.fromkeys(self._number_of.values(), 1)
         self._idle: dict[int, None] = {}
         #: By index. Functions that the run has begun with are never removed.
-        self._part_of: dict[Index, ProgramPart] = {}
+        self._part_of: dict[Index, ProgramPart] = {} if part_of is None else part_of
         #: What has been removed since `remove` was last called.
         self._removed = Removed()
 

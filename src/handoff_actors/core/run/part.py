@@ -30,6 +30,10 @@ class ProgramPart(Struct, eq=False):
     step: int = 0
     #: The part that the parent belonged to before.
     within: "ProgramPart | None" = None
+    #: As of `Expansion`.
+    result_name: str = ""
+    items: int = 0
+    stages: int = 0
 
     @classmethod
     def whole(cls, plan: Plan) -> Self:

@@ -1,6 +1,7 @@
 """The parts that a run is made of, put together."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from handoff_actors.core.run.attempt_ends import AttemptEnds
 from handoff_actors.core.run.completion import Completion
@@ -14,6 +15,7 @@ from handoff_actors.core.run.history import History
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
+from handoff_actors.core.run.origins import Origins
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
@@ -26,7 +28,10 @@ from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
 from handoff_actors.core.run.state import RunState
 from handoff_actors.core.run.story import StoryLog
 from handoff_actors.core.run.take_over import TakeOver
-from handoff_actors.ids import RunId
+from handoff_actors.ids import Index, RunId
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.part import ProgramPart
 
 
 class RunParts:
@@ -35,6 +40,8 @@ class RunParts:
     def __init__(self, run: RunId, program: Program, options: RunOptions) -> None:
         plan = self._plan = program.plan
         self._run = run
+        self._part_of: dict[Index, ProgramPart] = {}
+        self._origins = Origins(plan, self._part_of)
         self.state = RunState(plan)
         self.state.foreign = program.foreign
         self.scheduler = Scheduler(
@@ -48,12 +55,13 @@ class RunParts:
             self.scheduler.needs,
             self.scheduler.time_left,
             self.state,
+            self._origins,
             options.allocation_timeout_s,
             nodes_may_join=options.nodes_may_join,
         )
         self.result_fetch = ResultFetch(options.wanted, self.state)
         self.completion = Completion(run)
-        self.stories = StoryLog(plan, self.state)
+        self.stories = StoryLog(plan, self.state, self._origins)
         self.history = History(plan, self.state)
         self.observing = Observing(self.state, is_on=options.observe)
         self.recording = Recording(plan, self.state, self.result_fetch, is_on=options.is_journaled)
@@ -90,6 +98,7 @@ class RunParts:
             self.completion,
             self.stories,
             self.observing,
+            self._origins,
             end_run=end_run,
         )
 
@@ -113,7 +122,7 @@ class RunParts:
         )
 
     def _make_books(self, program: Program, options: RunOptions) -> GrowthBooks:
-        growing, retention = GrowingProgram(program), Retention(self._plan, self.state)
+        growing, retention = GrowingProgram(program, self._part_of), Retention(self._plan, self.state)
         expanding = Expanding(
             program,
             growing,

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from handoff_actors.core.run.origins import Origins
 from handoff_actors.core.run.phases import DONE, READY, SENT
 from handoff_actors.core.run.state import RunState
 from handoff_actors.escaping import escape_name
@@ -59,6 +60,9 @@ class StoryEntry(Struct, frozen=True):
     reason: str = ""
     #: The number of the entry that led to it, if that is known.
     cause: "StoryEntry | None" = None
+    #: As `repr` shows it, the id that the function had in the graph with which `function_id` has returned it as its result, and
+    #: that attempt and reason are about; "" where they are about `function_id` itself.
+    stand_in: str = ""
 
     def __str__(self) -> str:
         return f"{self.at_s:.3f} s  {self.text}"
@@ -110,14 +114,17 @@ class Departure(Struct):
     ran_on: str
     sent_at: float
     done_at: float
+    #: As of `StoryEntry`.
+    stand_in: str = ""
 
 
 class StoryLog:
     """The departures of one run, and the stories that follow from them and from the run's state."""
 
-    def __init__(self, plan: Plan, state: RunState) -> None:
+    def __init__(self, plan: Plan, state: RunState, origins: Origins) -> None:
         self._plan = plan
         self._state = state
+        self._origins = origins
         self._kept: deque[Departure] = deque(maxlen=MOST_DEPARTURES)
         self._count = 0
         #: Departures of functions by kind, dropped ones included.
@@ -147,6 +154,7 @@ class StoryLog:
                 state.node[index] or "",
                 state.sent_at[index],
                 done_at,
+                self._origins.stand_in(index),
             )
         )
 
@@ -220,36 +228,41 @@ class StoryLog:
     def _entries_of_attempts(self, departures: Sequence[Departure]) -> Iterator[StoryEntry]:
         for departure in departures:
             if departure.attempt:
-                yield self._step(
-                    "sent", departure.function_id, departure.attempt, departure.ran_on, departure.sent_at
-                )
+                yield self._step_before("sent", departure, departure.sent_at)
             if departure.attempt and departure.done_at:
-                yield self._step(
-                    "done", departure.function_id, departure.attempt, departure.ran_on, departure.done_at
-                )
+                yield self._step_before("done", departure, departure.done_at)
             yield self._entry(departure)
+
+    def _step_before(self, what: NormalStep, departure: Departure, at: float) -> StoryEntry:
+        return StoryEntry(
+            self._since_began(at),
+            what,
+            departure.function_id,
+            departure.attempt,
+            departure.ran_on,
+            stand_in=departure.stand_in,
+        )
 
     def _latest_attempt(self, index: Index) -> Iterator[StoryEntry]:
         """Tell what the state's arrays say of a function."""
-        state, function_id = self._state, self._plan.ids[index]
+        state = self._state
         phase, attempt, node = state.phase[index], state.tries(index), state.node[index] or ""
         if state.is_reused(index):
-            yield self._step("reused", function_id, attempt, node, state.finished_at[index])
+            yield self._step("reused", index, attempt, node, state.finished_at[index])
             return
         if phase == READY:
-            yield self._step("ready", function_id, attempt + 1, "", state.ready_at[index])
+            yield self._step("ready", index, attempt + 1, "", state.ready_at[index])
         elif phase in {SENT, DONE}:
             # A member of a fused group is sent before its inputs are there.
             ready_at = min(state.ready_at[index], state.sent_at[index])
-            yield self._step("ready", function_id, attempt, "", ready_at)
-            yield self._step("sent", function_id, attempt, node, state.sent_at[index])
+            yield self._step("ready", index, attempt, "", ready_at)
+            yield self._step("sent", index, attempt, node, state.sent_at[index])
         if phase == DONE:
-            yield self._step("done", function_id, attempt, node, state.finished_at[index])
+            yield self._step("done", index, attempt, node, state.finished_at[index])
 
-    def _step(
-        self, what: NormalStep, function_id: FunctionId, attempt: Attempt, node: str, at: float
-    ) -> StoryEntry:
-        return StoryEntry(self._since_began(at), what, function_id, attempt, node)
+    def _step(self, what: NormalStep, index: Index, attempt: Attempt, node: str, at: float) -> StoryEntry:
+        function_id, stand_in = self._plan.ids[index], self._origins.stand_in(index)
+        return StoryEntry(self._since_began(at), what, function_id, attempt, node, stand_in=stand_in)
 
     def _entry(self, departure: Departure) -> StoryEntry:
         return StoryEntry(
@@ -260,6 +273,7 @@ class StoryLog:
             departure.node,
             departure.reason,
             self._cause(departure.cause),
+            departure.stand_in,
         )
 
     def _cause(self, number: int) -> StoryEntry | None:
@@ -274,7 +288,8 @@ class StoryLog:
 
 
 def _name(entry: StoryEntry) -> str:
-    return escape_name(repr_of(entry.function_id))
+    name = escape_name(repr_of(entry.function_id))
+    return f"{escape_name(entry.stand_in)} in place of {name}" if entry.stand_in else name
 
 
 def _attempt(entry: StoryEntry) -> str:

@@ -322,6 +322,11 @@ class Expansion(Message, frozen=True):
     native_values: list[Count] = field(default_factory=list)
     #: None: neither the run has a journal, nor any of the functions the option `cache`.
     digests: GraphDigests | None = None
+    #: The id of the result in its own graph, as `repr` shows it, for people; "" where people have not chosen the graph.
+    result_name: str = ""
+    #: Of the graph of a map: the number of items, and of the functions of each, which come first and item by item; else 0.
+    items: Count = 0
+    stages: Count = 0
 
 
 class Additions(Message, frozen=True):

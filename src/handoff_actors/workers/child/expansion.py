@@ -11,7 +11,7 @@ from handoff_actors.graph.environment import Environment, os_bytes
 from handoff_actors.graph.naming import code_name
 from handoff_actors.graph.parts import PartRef, Parts
 from handoff_actors.graph.plan import Plan, TemplateSpec
-from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.graph.subgraph import ItemsGraph, Subgraph
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.lru import LruCache
 from handoff_actors.process.interpreter import PYTHON
@@ -101,14 +101,11 @@ class GrowthEncoder:
         *,
         sends_digests: bool,
     ) -> Expansion:
-        plan = Plan.of(result.dag.functions, result.dag.id)
-        # Before arguments are encoded: that may change them.
-        digests = _digests(plan) if sends_digests or _has_cached(plan) else None
+        plan, digests = _planned(result, sends_digests=sends_digests)
         templates = self._templates(run, plan, with_code=attempt > 1)
         encoder = _PlanEncoder(plan, parts)
-        constants = [encoder.constants(number) for number in range(len(plan.constants))]
-        values = [encoder.value(number) for number in range(len(plan.values))]
         native = [number for number, known in enumerate(templates) if known[1]]
+        of_items = result if isinstance(result, ItemsGraph) else None
         return Expansion(
             result=plan.index_of[result.result],
             args=plan.args,
@@ -118,8 +115,8 @@ class GrowthEncoder:
             template_of=plan.template_of,
             templates=[grown for grown, _ in templates],
             constants_of=plan.constants_of,
-            constants=constants,
-            values=values,
+            constants=list(map(encoder.constants, range(len(plan.constants)))),
+            values=list(map(encoder.value, range(len(plan.values)))),
             priority={index: priority for index, priority in enumerate(plan.priority) if priority},
             node_of={index: node for index, node in enumerate(plan.node_of) if node is not None},
             groups=plan.groups,
@@ -131,6 +128,9 @@ class GrowthEncoder:
             native_constants=encoder.native_constants,
             native_values=encoder.native_values,
             digests=digests,
+            result_name=repr_of(result.result) if of_items is None else "",
+            items=0 if of_items is None else of_items.items,
+            stages=0 if of_items is None else of_items.stages,
         )
 
     def _templates(self, run: RunId, plan: Plan, *, with_code: bool) -> list[tuple[GrownTemplate, bool]]:
@@ -167,6 +167,12 @@ def _digests(plan: Plan) -> GraphDigests:
         [digest(constants) for constants in plan.constants],
         [b"" if type(value) is PartRef else digest(value) for value in plan.values],
     )
+
+
+def _planned(result: Subgraph[Any], *, sends_digests: bool) -> tuple[Plan, GraphDigests | None]:
+    plan = Plan.of(result.dag.functions, result.dag.id)
+    # Before arguments are encoded: that may change them.
+    return plan, _digests(plan) if sends_digests or _has_cached(plan) else None
 
 
 class _PlanEncoder:

@@ -11,6 +11,7 @@ from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY
 from handoff_actors.core.run.scheduling.requirements import Requirements
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.core.run.scheduling.warm_nodes import WarmNodes
+from handoff_actors.errors import AllocationError
 from handoff_actors.graph import Function, PerWorker, Plan, collocated, per_worker
 from handoff_actors.graph.dag import DAG
 from handoff_actors.ids import Resources
@@ -129,6 +130,23 @@ def test_a_node_that_could_never_hold_the_object_is_sent_nothing() -> None:
     assert told(run, load_, node_up("a", {"cpu": 1.0, "memory": 99.0})) == []
     assert run.scheduler.room(run.scheduler.needs.of[0]) == 0
     assert told(run, load_, node_up("b", {"cpu": 1.0, "memory": 100.0})) == [("b", [0])]
+
+
+@pytest.mark.parametrize("node", [None, "a"])
+def test_an_error_says_which_part_of_the_need_is_that_of_an_object(node: str | None) -> None:
+    models = model({"gpu": 1.0}), model(name="free")
+    function = Function("use", models, code, cost={"cpu": 1.0}, node=node)
+    run = run_of(function, nodes_may_join=False, on_failure="continue")
+    run.start(0.0, [node_up("a", {"cpu": 2.0})])
+
+    run.wake(0.0)
+
+    error = run.view.failures[0].error
+    assert isinstance(error, AllocationError)
+    assert error.need == {"cpu": 1.0, "gpu": 1.0}
+    assert error.reason.startswith(
+        "needs {'cpu': 1.0, 'gpu': 1.0} (of that {'gpu': 1.0} for load('model'), which per_worker makes)"
+    )
 
 
 def test_objects_alone_ask_for_no_more_than_the_usual_workers() -> None:

@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from handoff_actors.core.run.origins import Origins
 from handoff_actors.core.run.phases import READY, SENT
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
@@ -72,12 +73,14 @@ class Feasibility:
         needs: Requirements,
         time_left: TimeLeft,
         state: RunState,
+        origins: Origins,
         allocation_timeout_s: float,
         *,
         nodes_may_join: bool,
     ) -> None:
         self._plan = plan
         self._state = state
+        self._origins = origins
         self._time_left = time_left
         #: The time at which a node may have too little time left for a demand that it meets now.
         self._look_at: float | None = None
@@ -244,12 +247,12 @@ class Feasibility:
     def _error(
         self, index: Index, demand: _Demand, nodes: Mapping[str, NodeState], now: float
     ) -> HandoffError:
-        function_id = self._plan.ids[index]
+        name, objects = self._origins.name(index), self._share_of_objects(index)
         waited = self._waited()
         if demand.target is not None and demand.target not in nodes and demand.target in self._seen_names:
             return NodeLost(
                 demand.target,
-                f"function {repr_of(function_id)} is pinned to it, and it has not come back{waited}",
+                f"function {name} is pinned to it, and it has not come back{waited}",
             )
         if demand.target is not None and demand.target not in nodes:
             reason = (
@@ -258,23 +261,38 @@ class Feasibility:
         elif demand.target is not None and nodes[demand.target].is_leaving:
             return NodeLost(
                 demand.target,
-                f"function {repr_of(function_id)} is pinned to it; it leaves, and no other node of that name has joined{waited}",
+                f"function {name} is pinned to it; it leaves, and no other node of that name has joined{waited}",
             )
         elif late := {name: node for name, node in nodes.items() if demand.is_met_by(node)}:
             reason = (
                 f"{self._time_left.why_none(late, index, now)}; none that has the time has joined{waited}"
             )
         elif demand.target is not None:
-            reason = _pinned_shortfall(demand.need, nodes[demand.target])
+            reason = _pinned_shortfall(demand.need, nodes[demand.target], objects)
         elif leaving := _leaving(demand, nodes):
-            reason = f"needs {_left_need(demand.need, leaving)}, and no other that does has joined{waited}"
+            reason = f"needs {_left_need(demand.need, leaving, objects)}, and no other that does has joined{waited}"
         else:
-            reason = f"needs {_unmet_need(demand.need, nodes)}, and none that does has joined{waited}"
+            reason = (
+                f"needs {_unmet_need(demand.need, nodes, objects)}, and none that does has joined{waited}"
+            )
         if demand.target is None:
             reason += _why_none_is_started(demand.need, nodes)
         offers = {name: node.capabilities for name, node in nodes.items() if node.workers}
         leaves = [name for name, node in nodes.items() if node.is_leaving]
-        return AllocationError(function_id, demand.need.least, offers, reason, leaving=leaves)
+        facts = self._origins.facts(index)
+        return AllocationError(
+            self._plan.ids[index], demand.need.least, offers, reason, leaving=leaves, facts=facts
+        )
+
+    def _share_of_objects(self, index: Index) -> str:
+        """Say how much of a function's claim is that of objects of `per_worker`; "" if none has one."""
+        templates = self._plan.templates
+        shares = [
+            f"{spec.cost} for {spec.warm.name}"
+            for number in sorted(self._needs.warm.get(index, ()))
+            if (spec := templates[number]).warm is not None and spec.cost
+        ]
+        return f" (of that {' and '.join(shares)}, which per_worker makes)" if shares else ""
 
     def _waited(self) -> str:
         given = f"allocation_timeout={exact(self._allocation_timeout_s)} s"
@@ -288,17 +306,17 @@ def _leaving(demand: _Demand, nodes: Mapping[str, NodeState]) -> list[NodeState]
     return [node for node in nodes.values() if node.is_leaving and demand.could_run_on(node)]
 
 
-def _pinned_shortfall(need: RequirementClass, node: NodeState) -> str:
+def _pinned_shortfall(need: RequirementClass, node: NodeState, objects: str) -> str:
     """Say why the node that a function is pinned to can't run it."""
     if node.has_python_for(need):
-        return f"needs {need.least} of node {node.name!r}, which offers less"
+        return f"needs {need.least}{objects} of node {node.name!r}, which offers less"
     return f"is pinned to node {node.name!r}, which {node.shortfall(need)}"
 
 
-def _left_need(need: RequirementClass, leaving: list[NodeState]) -> str:
+def _left_need(need: RequirementClass, leaving: list[NodeState], objects: str) -> str:
     """Say what a function needs, and which nodes that offer it leave."""
     names = " and ".join(escape_name(repr(node.name)) for node in leaving)
-    what, that = (need.least, "offers it") if need.least else ("a node", "could run it")
+    what, that = (f"{need.least}{objects}", "offers it") if need.least else ("a node", "could run it")
     if len(leaving) == 1:
         return f"{what}; node {names}, which {that}, leaves the cluster"
     return f"{what}; nodes {names}, which {that.replace('offers', 'offer')}, leave the cluster"
@@ -312,18 +330,18 @@ def _why_none_is_started(need: RequirementClass, nodes: Mapping[str, NodeState])
     )
 
 
-def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState]) -> str:
+def _unmet_need(need: RequirementClass, nodes: Mapping[str, NodeState], objects: str) -> str:
     """Say which requirements of a function no node meets."""
     incompatible = [node for node in nodes.values() if not node.has_python_for(need)]
     if not incompatible:
         if not need.least:
             return "a node that runs functions"
-        return f"{need.least}, which no node offers{_meant(need, nodes)}"
+        return f"{need.least}{objects}, which no node offers{_meant(need, nodes)}"
     versions = ", ".join(
         f"{escape_name(node.name)} runs Python {escape_name(node.python)}" for node in incompatible
     )
     return (
-        f"{need.least or 'a node'} with Python {need.python}, since its code, or a value that it takes, was pickled"
+        f"{need.least or 'a node'}{objects} with Python {need.python}, since its code, or a value that it takes, was pickled"
         f" by value, which no node offers ({versions})"
     )
 
