@@ -282,7 +282,8 @@ class SimulatedNode:
             f"{self.name} runs a function of {run} without its input {ref}"
         )
         value, version = self._store[run, ref.index]
-        assert ref.version in {0, version}, f"{self.name} gives a function of {run} {version} for {ref}"
+        # It may have been made again meanwhile. The value of another function would come out in the results.
+        assert ref.version <= version, f"{self.name} gives a function of {run} {version} for {ref}"
         return value
 
     # --- What the machine decides -------------------------------------------------------------------------------
