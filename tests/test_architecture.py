@@ -60,9 +60,9 @@ MAY_START_BARE_TASKS = {
     "actors/node/actor.py",
     "client/api.py",
     "client/hub.py",
-    "client/open_run.py",
+    "client/growing/open_run.py",
     "client/run_registry.py",
-    "client/session_calls.py",
+    "client/growing/session_calls.py",
     "integrations/engines/lending.py",
     "workers/child/async_worker.py",
     "workers/child/shared_object_cache.py",
@@ -280,7 +280,7 @@ def test_phases_change_in_one_place() -> None:
         )
         return [target.lineno for target in targets if re.search(r"\bphase(\[|$)", ast.unparse(target))]
 
-    assert offences(changes).keys() == {"core/run/state.py"}
+    assert offences(changes).keys() == {"core/run/facts/state.py"}
 
 
 def test_a_run_is_looked_at_through_its_view() -> None:

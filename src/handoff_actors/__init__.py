@@ -34,9 +34,10 @@ if TYPE_CHECKING:
         LocalExecuteOptions as LocalExecuteOptions,
         OpenRunOptions as OpenRunOptions,
     )
+    from handoff_actors.client.growing.open_run import OpenRun as OpenRun
+    from handoff_actors.client.growing.run_handle import RunHandle as RunHandle
     from handoff_actors.client.local_cluster import LocalCluster as LocalCluster
     from handoff_actors.client.local_node_handle import LocalNodeHandle as LocalNodeHandle
-    from handoff_actors.client.open_run import OpenRun as OpenRun
     from handoff_actors.client.policy import NodeView as NodeView, Policy as Policy
     from handoff_actors.client.run import (
         Report as Report,
@@ -45,11 +46,10 @@ if TYPE_CHECKING:
         RunFailures as RunFailures,
         StoredValue as StoredValue,
     )
-    from handoff_actors.client.run_handle import RunHandle as RunHandle
     from handoff_actors.client.session import Session as Session
     from handoff_actors.core.run.explain import Explanation as Explanation
+    from handoff_actors.core.run.facts.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.core.run.scheduling.placement import Need as Need
-    from handoff_actors.core.run.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.errors import (
         AllocationError as AllocationError,
         AuthenticationError as AuthenticationError,
@@ -136,11 +136,11 @@ _MODULES = {
     "core.run.explain": ["Explanation"],
     "client.local_node_handle": ["LocalNodeHandle"],
     "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions", "OpenRunOptions"],
-    "client.open_run": ["OpenRun"],
-    "client.run_handle": ["RunHandle"],
+    "client.growing.open_run": ["OpenRun"],
+    "client.growing.run_handle": ["RunHandle"],
     "client.policy": ["NodeView", "Policy"],
     "core.run.scheduling.placement": ["Need"],
-    "core.run.story": ["Story", "StoryEntry"],
+    "core.run.facts.story": ["Story", "StoryEntry"],
     "errors": [
         "AllocationError",
         "AuthenticationError",

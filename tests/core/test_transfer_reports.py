@@ -3,7 +3,7 @@
 from handoff_actors.core.node.events import InputFetched
 from handoff_actors.core.node.machine import NodeMachine
 from handoff_actors.core.run.events import MessageFromNode, ResultFetched, TransferObserved
-from handoff_actors.core.run.state import APP as IN_APP, Transfer
+from handoff_actors.core.run.facts.state import APP as IN_APP, Transfer
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.runs import Completed, Copy, Fetched

@@ -16,10 +16,10 @@ from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.client.hub import Hub
 from handoff_actors.core.node.events import WorkerDone
 from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.run.endings.retries import MAX_NODE_CRASHES
 from handoff_actors.core.run.events import MessageFromNode, RunEffect
 from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import NO_TRACES

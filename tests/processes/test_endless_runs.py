@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from handoff_actors.client.open_run import OpenRun
-from handoff_actors.core.run import history, retention
+from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.core.run.facts import history
+from handoff_actors.core.run.growing import retention
 from tests.processes.app import App
 from tests.workers.functions import same
 
 if TYPE_CHECKING:
-    from handoff_actors.client.run_handle import RunHandle
+    from handoff_actors.client.growing.run_handle import RunHandle
 
 pytestmark = pytest.mark.processes
 

@@ -16,7 +16,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors.actors.app.journal_file import PIECE_BYTES, JournalFile
-from handoff_actors.core.run.resumption import JournalRow, Recorded
+from handoff_actors.core.run.facts.resumption import JournalRow, Recorded
 from tests.daemons import Daemons, environment
 from tests.processes.app import App
 from tests.processes.functions import sleep_in_c, wait_for_ever

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.view import RunView
 from handoff_actors.graph import Function, Plan
 from handoff_actors.report.report import Report

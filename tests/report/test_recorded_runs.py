@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from handoff_actors.core.run import history
 from handoff_actors.core.run.events import LetGo
+from handoff_actors.core.run.facts import history
+from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.state import Transfer
 from handoff_actors.graph import Argument, Function
 from handoff_actors.report.breakdown import Breakdown
 from handoff_actors.report.report import Report
 from handoff_actors.report.trace import write_trace
 from tests.core.builders import assigned, code, completed, done, failed, hook
-from tests.core.run.test_expanding import BOTH, expansion_of, grown, parent_and_dependent
-from tests.core.run.test_growth import call, grow, open_run, then
+from tests.core.run.growing.test_expanding import BOTH, expansion_of, grown, parent_and_dependent
+from tests.core.run.growing.test_growth import call, grow, open_run, then
 from tests.report.trace_format import check_trace, slices
 
 #: When functions are added: long after the run has begun.

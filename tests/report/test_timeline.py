@@ -2,8 +2,8 @@
 
 import pytest
 
-from handoff_actors.core.run.phases import PhaseEvent
-from handoff_actors.core.run.state import Transfer
+from handoff_actors.core.run.facts.phases import PhaseEvent
+from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.report.breakdown import Breakdown
 from tests.report.builders import BEGAN_AT, Past, async_code, function
 

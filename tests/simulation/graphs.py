@@ -2,8 +2,8 @@
 
 from random import Random
 
-from handoff_actors.core.run.grown_graph import GrownGraph
-from handoff_actors.core.run.resumption import Fingerprints, FoundResults, ReusedResult
+from handoff_actors.core.run.facts.grown_graph import GrownGraph
+from handoff_actors.core.run.facts.resumption import Fingerprints, FoundResults, ReusedResult
 from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.wire.messages.jobs import (
     PARTS,

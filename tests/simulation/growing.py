@@ -23,9 +23,9 @@ from handoff_actors.core.run.events import (
     SendToNode,
     WantResults,
 )
+from handoff_actors.core.run.facts.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import (
     AllocationError,

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, assert_never
 
 from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.run.endings.retries import MAX_NODE_CRASHES
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
@@ -31,11 +32,10 @@ from handoff_actors.core.run.events import (
     TellOfRoom,
     TransferObserved,
 )
+from handoff_actors.core.run.facts.phases import DONE, FAILED
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.phases import DONE, FAILED
-from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.errors import (
     AllocationError,
     FunctionFailed,

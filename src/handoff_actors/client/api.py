@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, 
 from typing import Any, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
-from handoff_actors.client.blocking import run_blocking
 from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions, OpenRunOptions
+from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.client.growing.session_calls import AHEAD
 from handoff_actors.client.local_node_handle import LocalNodeHandle
-from handoff_actors.client.open_run import OpenRun
+from handoff_actors.client.process.blocking import run_blocking
+from handoff_actors.client.process.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.client.run import Run, StoredValue
 from handoff_actors.client.session import Session
-from handoff_actors.client.session_calls import AHEAD
-from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.subgraph import Subgraph

@@ -6,12 +6,12 @@ from typing import Any, TypeVar, Unpack, overload
 from uuid import uuid4
 
 from handoff_actors.client.execute_options import OpenRunOptions
-from handoff_actors.client.going_run import GoingRun
-from handoff_actors.client.open_run import OpenRun
+from handoff_actors.client.growing.going_run import GoingRun
+from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.client.growing.session_calls import AHEAD, SessionCalls, check_sources
 from handoff_actors.client.options import RunSettings, check_names
-from handoff_actors.client.session_calls import AHEAD, SessionCalls, check_sources
+from handoff_actors.client.process.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.client.session_values import SessionValues
-from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
 from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.workers.child.loading import check_may_start
 

@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any, TypedDict
 
 from handoff_actors.client.policy import Policy
+from handoff_actors.core.run.endings.retries import Backoff
 from handoff_actors.core.run.options import OnFailure
-from handoff_actors.core.run.retries import Backoff
 from handoff_actors.display.options import OutputOption
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.argument import Handle

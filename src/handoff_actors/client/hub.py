@@ -22,8 +22,8 @@ from handoff_actors.actors.member import Member, open_zeromq
 from handoff_actors.actors.node.actor import NodeActor
 from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.node.hosting import host_node
-from handoff_actors.client.forks import Owner
 from handoff_actors.client.kept_client import KeptClient
+from handoff_actors.client.process.forks import Owner
 from handoff_actors.client.run_registry import RunRegistry
 from handoff_actors.client.standing import SessionStanding
 from handoff_actors.core.nodes import NodeDown, NodeUp

@@ -11,9 +11,9 @@ from handoff_actors.actors.node.host.capabilities import own_capabilities
 from handoff_actors.actors.node.local_node import LocalNode
 from handoff_actors.client.api import run_on
 from handoff_actors.client.execute_options import ExecuteOptions, SessionOptions
-from handoff_actors.client.forks import Owner
-from handoff_actors.client.interrupts import FirstInterrupt
 from handoff_actors.client.options import check_names, check_resources
+from handoff_actors.client.process.forks import Owner
+from handoff_actors.client.process.interrupts import FirstInterrupt
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.graph.dag import DAG

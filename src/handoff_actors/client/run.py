@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Never, Protocol, TypeVar, overload
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument, FoundValue
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.actors.app.runner_source import found_value
-from handoff_actors.client.forks import Owner
-from handoff_actors.client.tracebacks import InsideHidden, inside_hidden
-from handoff_actors.core.run.story import Story
+from handoff_actors.client.process.forks import Owner
+from handoff_actors.client.process.tracebacks import InsideHidden, inside_hidden
+from handoff_actors.core.run.facts.story import Story
 from handoff_actors.errors import HandoffError, NodeLost, SerializationError
 from handoff_actors.escaping import escape_name
 from handoff_actors.events import RunEvent

@@ -23,15 +23,15 @@ from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.actors.offload import offload
 from handoff_actors.client import instrumentation
 from handoff_actors.client.event_callbacks import EventCallback, EventObserver
-from handoff_actors.client.going_run import GoingRun
+from handoff_actors.client.growing.going_run import GoingRun
 from handoff_actors.client.nested_wait import FunctionWait
 from handoff_actors.client.options import RunSettings, calling_function
 from handoff_actors.client.run import Run
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.run.events import RoomFreed
+from handoff_actors.core.run.facts.resumption import FoundResults
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.resumption import FoundResults
 from handoff_actors.core.run.scheduling.backlog import backlogs
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.session_load import SessionLoad

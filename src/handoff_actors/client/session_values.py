@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 
 from handoff_actors.client.hub import Hub
+from handoff_actors.client.process.tracebacks import inside_hidden
 from handoff_actors.client.run import StoredValue
-from handoff_actors.client.tracebacks import inside_hidden
 from handoff_actors.text import check_kept_name
 
 

@@ -3,7 +3,7 @@
 Regular functions have the indices 0, 1, ... in the order of adding. Inline functions are folded into those that
 use them and have no index. Serialize hooks are functions of their own and come after the regular ones.
 
-The plan of a run may grow, by the plans of further graphs: see `core.run.growth`. Functions of such a graph may take results
+The plan of a run may grow, by the plans of further graphs: see `core.run.growing.growth`. Functions of such a graph may take results
 of functions that the run has already. In the graph's own plan these are numbered from `OUTER` on.
 """
 
@@ -39,7 +39,7 @@ _IDS_LISTED: Final = 5
 
 
 class Plan(Struct):
-    """A compiled DAG, as a run uses it. Lists are by index, unless a line says otherwise; only `core.run.growth` changes them."""
+    """A compiled DAG, as a run uses it. Lists are by index, unless a line says otherwise; only `core.run.growing.growth` changes them."""
 
     dag_id: FunctionId
     #: Serialize hooks have a `HookId`.

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from handoff_actors.client.execute_options import ExecuteOptions
-from handoff_actors.client.forks import Owner
-from handoff_actors.client.interrupts import after_interrupt
+from handoff_actors.client.process.forks import Owner
+from handoff_actors.client.process.interrupts import after_interrupt
+from handoff_actors.client.process.tracebacks import InsideHidden
 from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
-from handoff_actors.client.tracebacks import InsideHidden
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.integrations.loop_thread import LoopThread

@@ -23,8 +23,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from handoff_actors.actors.node.host.capabilities import own_capabilities
-from handoff_actors.client.forks import Owner
-from handoff_actors.client.interrupts import after_interrupt
+from handoff_actors.client.process.forks import Owner
+from handoff_actors.client.process.interrupts import after_interrupt
 from handoff_actors.client.session import Session
 from handoff_actors.integrations.call_queue import Item
 from handoff_actors.integrations.calls import Initializer, is_async

@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, Final
 
-from handoff_actors.client.open_run import OpenRun
-from handoff_actors.client.run_handle import RunHandle
+from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.client.growing.run_handle import RunHandle
 from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError, WorkerDied
 from handoff_actors.integrations.call_queue import CallQueue, Item

@@ -13,8 +13,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
-from handoff_actors.client.blocking import loop_factory
-from handoff_actors.client.interrupts import after_interrupt
+from handoff_actors.client.process.blocking import loop_factory
+from handoff_actors.client.process.interrupts import after_interrupt
 
 #: The threads that have not ended.
 _running: set["LoopThread"] = set()

@@ -5,10 +5,10 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from typing import Any, Final
 
-from handoff_actors.client.open_run import OpenRun
-from handoff_actors.client.run_handle import RunHandle
-from handoff_actors.client.session_calls import AHEAD, FILLS_FOR_S, check_ahead, check_sources
-from handoff_actors.client.tracebacks import ON_PURPOSE, InsideHidden, hide_inside
+from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.client.growing.run_handle import RunHandle
+from handoff_actors.client.growing.session_calls import AHEAD, FILLS_FOR_S, check_ahead, check_sources
+from handoff_actors.client.process.tracebacks import ON_PURPOSE, InsideHidden, hide_inside
 from handoff_actors.errors import HandoffError
 from handoff_actors.integrations.background import BackgroundSession, shared
 

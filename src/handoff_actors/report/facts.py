@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from handoff_actors.core.run.outcomes import FunctionOutcome
-from handoff_actors.core.run.state import Transfer
+from handoff_actors.core.run.facts.outcomes import FunctionOutcome
+from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from handoff_actors.core.run.state import Transfer
+from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index
 from handoff_actors.report.naming import code_of

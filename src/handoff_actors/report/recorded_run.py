@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from handoff_actors.core.run.history import CodeHistory, PastFunction
-from handoff_actors.core.run.outcomes import FunctionOutcome
-from handoff_actors.core.run.state import Transfer
+from handoff_actors.core.run.facts.history import CodeHistory, PastFunction
+from handoff_actors.core.run.facts.outcomes import FunctionOutcome
+from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.core.run.view import RunView
 from handoff_actors.graph.naming import CodeName
 from handoff_actors.graph.plan import Plan

@@ -18,7 +18,7 @@ from handoff_actors.report.timeline import Timeline
 from handoff_actors.text import repr_of, str_of
 
 if TYPE_CHECKING:
-    from handoff_actors.core.run.history import CodeHistory
+    from handoff_actors.core.run.facts.history import CodeHistory
     from handoff_actors.graph.plan import Plan
     from handoff_actors.report.facts import RunFacts
     from handoff_actors.report.function_report import FunctionReport

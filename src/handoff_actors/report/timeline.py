@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from handoff_actors.core.run.state import APP, Transfer
+from handoff_actors.core.run.facts.state import APP, Transfer
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.report.breakdown import Breakdown
 from handoff_actors.report.facts import RunFacts

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from handoff_actors.core.run.state import APP, Transfer
+from handoff_actors.core.run.facts.state import APP, Transfer
 from handoff_actors.ids import Index
 from handoff_actors.report.timeline import Timeline, WorkerKey
 

@@ -20,10 +20,9 @@ from handoff_actors.core.run.events import (
     ResultsTakenOver,
     RunEffect,
 )
-from handoff_actors.core.run.grown_graph import cached_functions, identified, in_place_of
-from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.phases import DONE, FREE, SENT
-from handoff_actors.core.run.resumption import (
+from handoff_actors.core.run.facts.grown_graph import cached_functions, identified, in_place_of
+from handoff_actors.core.run.facts.phases import DONE, FREE, SENT
+from handoff_actors.core.run.facts.resumption import (
     NO_FINGERPRINTS,
     Digests,
     Fingerprints,
@@ -33,6 +32,7 @@ from handoff_actors.core.run.resumption import (
     fingerprints,
     reusable,
 )
+from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.graph import Function
 from handoff_actors.graph.argument import Constant, ItemsOf
@@ -47,7 +47,7 @@ from handoff_actors.wire.messages.jobs import (
     ValueKey,
 )
 from tests.core.builders import assigned, code, completed, done, ends, failed, node_up
-from tests.core.run.test_expanding import (
+from tests.core.run.growing.test_expanding import (
     BOTH,
     FIRST,
     expansion_of,
@@ -56,7 +56,7 @@ from tests.core.run.test_expanding import (
     parent_and_dependent,
     template,
 )
-from tests.core.run.test_growth import call, drops, ended, forgotten, grow, open_run, part_of, then
+from tests.core.run.growing.test_growth import call, drops, ended, forgotten, grow, open_run, part_of, then
 
 PARENT = Fingerprints(b"parent key", b"parent print")
 CACHED = Fingerprints(b"", b"", b"print", ((b"print", 60.0),))

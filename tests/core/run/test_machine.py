@@ -1,4 +1,5 @@
 from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.endings.retries import MAX_LOSSES, MAX_WORKER_DEATHS
 from handoff_actors.core.run.events import (
     Cancel,
     FetchResult,
@@ -11,7 +12,6 @@ from handoff_actors.core.run.events import (
     SendToNode,
 )
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MAX_LOSSES, MAX_WORKER_DEATHS
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.errors import (
     EnvironmentFailed,

@@ -1,9 +1,9 @@
 """A run does not walk through a cluster and end node after node by what the nodes make of it."""
 
 from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.endings.retries import MAX_NODE_CRASHES
 from handoff_actors.core.run.events import MessageFromNode, RunEffect
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.errors import NodeLost
 from handoff_actors.graph import Function
 from handoff_actors.ids import RunId

@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 
 from handoff_actors.core.nodes import NodeDown
+from handoff_actors.core.run.endings.retries import UNREACHABLE_PAUSES_S
 from handoff_actors.core.run.events import FetchResult, ResultFetched, ResultFetchFailed, RunEffect
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.result_fetch import WINDOW_NBYTES
-from handoff_actors.core.run.retries import UNREACHABLE_PAUSES_S
 from handoff_actors.errors import NodeLost
 from handoff_actors.graph import Function
 from tests.core.builders import assigned, code, completed, done, ends, error_of, node_up, started

@@ -1,7 +1,7 @@
 import pytest
 
 from handoff_actors.core.run.events import SendToNode
-from handoff_actors.core.run.resumption import ReusedResult
+from handoff_actors.core.run.facts.resumption import ReusedResult
 from handoff_actors.core.run.view import FunctionCounts
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.members import RunProgress

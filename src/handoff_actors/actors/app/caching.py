@@ -13,8 +13,8 @@ from typing import Final
 
 from handoff_actors.actors.app.journal import Buffer, Entry
 from handoff_actors.actors.app.result_cache import ResultCache
-from handoff_actors.core.run.grown_graph import cached_functions
-from handoff_actors.core.run.resumption import Fingerprints
+from handoff_actors.core.run.facts.grown_graph import cached_functions
+from handoff_actors.core.run.facts.resumption import Fingerprints
 from handoff_actors.errors import reason_of
 from handoff_actors.graph.mapping import adds_cached
 from handoff_actors.graph.plan import Plan

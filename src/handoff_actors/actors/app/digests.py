@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from handoff_actors.actors.app.encoding import breathe
 from handoff_actors.actors.app.foreign_arguments import FoundValue
-from handoff_actors.core.run.resumption import Digests
+from handoff_actors.core.run.facts.resumption import Digests
 from handoff_actors.graph.plan import Plan
 from handoff_actors.wire.digest import Digester
 

@@ -22,7 +22,7 @@ from handoff_actors.actors.app.sharing import (
     SharedParts,
     TakenOut,
 )
-from handoff_actors.core.run.foreign_values import ForeignValue, ForeignValues
+from handoff_actors.core.run.facts.foreign_values import ForeignValue, ForeignValues
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.python_affinity import PythonAffinity
 from handoff_actors.errors import HandoffError, SerializationError

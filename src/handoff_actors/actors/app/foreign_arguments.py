@@ -4,7 +4,7 @@ from abc import abstractmethod
 
 from msgspec import Struct
 
-from handoff_actors.core.run.foreign_values import ValueSource
+from handoff_actors.core.run.facts.foreign_values import ValueSource
 from handoff_actors.graph.argument import RunValue
 from handoff_actors.ids import FunctionId, RunId
 

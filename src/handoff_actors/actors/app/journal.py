@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from handoff_actors.core.run.resumption import Fingerprints, JournalRow, Recorded
+from handoff_actors.core.run.facts.resumption import Fingerprints, JournalRow, Recorded
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.text import encodable, repr_of
 

@@ -9,7 +9,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Final
 
-from handoff_actors.core.run.resumption import JournalRow, Recorded
+from handoff_actors.core.run.facts.resumption import JournalRow, Recorded
 from handoff_actors.errors import JournalError
 from handoff_actors.process.ownership import foreign_link
 

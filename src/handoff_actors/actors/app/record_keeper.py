@@ -8,8 +8,8 @@ from handoff_actors.actors.app.journal import Entry
 from handoff_actors.actors.app.run_errors import as_ours
 from handoff_actors.actors.app.run_records import RunRecords
 from handoff_actors.core.run.events import Cancel, FindResults, FunctionsRefused, ResultsFound
+from handoff_actors.core.run.facts.resumption import NO_FINGERPRINTS
 from handoff_actors.core.run.grow import RunMachineEvent
-from handoff_actors.core.run.resumption import NO_FINGERPRINTS
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import HandoffError, JournalError
 from handoff_actors.graph.plan import Plan
@@ -17,7 +17,7 @@ from handoff_actors.graph.plan import Plan
 if TYPE_CHECKING:
     import asyncio
 
-    from handoff_actors.core.run.resumption import FoundResults
+    from handoff_actors.core.run.facts.resumption import FoundResults
     from handoff_actors.ids import Index
 
 

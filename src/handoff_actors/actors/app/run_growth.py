@@ -8,8 +8,8 @@ from handoff_actors.actors.app.encoding import APP_VALUES, Encoded
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.core.run.events import FunctionsForgotten
+from handoff_actors.core.run.facts.resumption import FoundResults
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
-from handoff_actors.core.run.resumption import FoundResults
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index

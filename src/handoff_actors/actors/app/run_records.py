@@ -13,8 +13,8 @@ from handoff_actors.actors.app.caching import PYTHON_SALT, CachedResults, is_cac
 from handoff_actors.actors.app.digests import digests_of
 from handoff_actors.actors.app.journal import Buffer, Entry, Journal, open_journal
 from handoff_actors.actors.offload import offload
-from handoff_actors.core.run.grown_graph import GrownGraph, cached_functions, identified
-from handoff_actors.core.run.resumption import (
+from handoff_actors.core.run.facts.grown_graph import GrownGraph, cached_functions, identified
+from handoff_actors.core.run.facts.resumption import (
     NOTHING_FOUND,
     Digests,
     Fingerprints,

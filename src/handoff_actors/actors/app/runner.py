@@ -49,10 +49,10 @@ from handoff_actors.core.run.events import (
     TellOfRoom,
     TransferObserved,
 )
+from handoff_actors.core.run.facts.resumption import NO_FINGERPRINTS, FoundResults, ReusedResult
+from handoff_actors.core.run.facts.state import APP, Transfer
 from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import NO_FINGERPRINTS, FoundResults, ReusedResult
-from handoff_actors.core.run.state import APP, Transfer
 from handoff_actors.errors import (
     EnvironmentFailed,
     FunctionCancelled,
@@ -68,7 +68,7 @@ from handoff_actors.wire.messages.runs import Assign, Close, Recalled
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
-    from handoff_actors.core.run.abort import AbortMachine
+    from handoff_actors.core.run.endings.abort import AbortMachine
     from handoff_actors.core.run.explain import Explanation
 
 log = logging.getLogger(__name__)
@@ -412,7 +412,7 @@ class RunnerActor:
         nodes = sorted(self.view.in_flight())
         if not self._has_crashed:
             self._has_crashed = True
-            from handoff_actors.core.run.abort import AbortMachine  # noqa: PLC0415 - few runs need it
+            from handoff_actors.core.run.endings.abort import AbortMachine  # noqa: PLC0415 - few runs need it
 
             return AbortMachine(self.run, as_ours(error), nodes)
         # Not even that could be carried out: nobody waits for what nodes answer.

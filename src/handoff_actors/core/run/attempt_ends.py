@@ -1,17 +1,17 @@
 """The ends of attempts that are none of failure: with a value, which makes dependents ready, or unstarted."""
 
-from handoff_actors.core.run.drain import Drain
+from handoff_actors.core.run.endings.drain import Drain
+from handoff_actors.core.run.endings.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.events import ResultsFound, RunEffect
-from handoff_actors.core.run.growth import Growth
+from handoff_actors.core.run.facts.phases import SENT, WAITING, PhaseEvent
+from handoff_actors.core.run.facts.state import RunState
+from handoff_actors.core.run.facts.story import RECALLED, SEPARATED, STOLEN, StoryLog
+from handoff_actors.core.run.growing.growth import Growth
 from handoff_actors.core.run.observing import Observing
-from handoff_actors.core.run.phases import SENT, WAITING, PhaseEvent
 from handoff_actors.core.run.recording import Recording
-from handoff_actors.core.run.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import RunState
-from handoff_actors.core.run.story import RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Done

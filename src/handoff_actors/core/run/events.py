@@ -6,9 +6,9 @@ from typing import Literal
 from msgspec import Struct
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.run.grown_graph import GrownGraph
-from handoff_actors.core.run.resumption import FoundResults
-from handoff_actors.core.run.state import Transfer
+from handoff_actors.core.run.facts.grown_graph import GrownGraph
+from handoff_actors.core.run.facts.resumption import FoundResults
+from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, FunctionId, Index, Resources
 from handoff_actors.wire.messages.directions import AboutRun

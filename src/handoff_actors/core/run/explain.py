@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from handoff_actors.core.run.facts.phases import READY, RESTING, SENT
+from handoff_actors.core.run.facts.state import RunState
+from handoff_actors.core.run.facts.story import NO_STORY, Story, StoryLog
 from handoff_actors.core.run.nested_run import NestedRun
-from handoff_actors.core.run.phases import READY, RESTING, SENT
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import RunState
-from handoff_actors.core.run.story import NO_STORY, Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.text import repr_of

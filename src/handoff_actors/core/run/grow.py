@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from handoff_actors.core.run.events import PlainRunEvent
-from handoff_actors.core.run.resumption import NOTHING_FOUND, FoundResults
+from handoff_actors.core.run.facts.resumption import NOTHING_FOUND, FoundResults
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Self, assert_never
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.endings.retries import MAX_NODE_CRASHES
+from handoff_actors.core.run.endings.stopping import stop_others
 from handoff_actors.core.run.events import (
     Cancel,
     CancelFunctions,
@@ -29,16 +31,14 @@ from handoff_actors.core.run.events import (
     TellOfRoom,
     WantResults,
 )
+from handoff_actors.core.run.facts.phases import SENT, WAITING
+from handoff_actors.core.run.facts.resumption import ReusedResult
+from handoff_actors.core.run.facts.state_checks import check_state
 from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.phases import SENT, WAITING
-from handoff_actors.core.run.resumption import ReusedResult
-from handoff_actors.core.run.retries import MAX_NODE_CRASHES
 from handoff_actors.core.run.run_parts import RunParts
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.state_checks import check_state
-from handoff_actors.core.run.stopping import stop_others
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError, NodeLost, RemoteProtocolError, RunTimeout
 from handoff_actors.ids import Index, RunId
@@ -117,7 +117,7 @@ class RunMachine:
     ) -> list[RunEffect]:
         """Send out what is ready; nodes known from the start share it from the start.
 
-        Functions that run must have the inputs that are `reused`: see `core.run.resumption`. Those in `refused` can't be
+        Functions that run must have the inputs that are `reused`: see `core.run.facts.resumption`. Those in `refused` can't be
         sent, for that reason. `error_of` encodes the error of a function that has failed, for one that runs anyway.
         """
         self.scheduler.sources.error_of = error_of or self.scheduler.sources.error_of

@@ -14,7 +14,7 @@ from handoff_actors.core.run.events import (
     RunEffect,
     TransferObserved,
 )
-from handoff_actors.core.run.state import RunState, Transfer
+from handoff_actors.core.run.facts.state import RunState, Transfer
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.runs import Fetched, Started, WorkerRetired
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from handoff_actors.core.run.events import RecordResults, RunEffect
-from handoff_actors.core.run.numbering import discard_all
-from handoff_actors.core.run.phases import DONE, FAILED
+from handoff_actors.core.run.facts.numbering import discard_all
+from handoff_actors.core.run.facts.phases import DONE, FAILED
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 

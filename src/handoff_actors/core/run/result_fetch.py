@@ -3,8 +3,8 @@
 from collections.abc import Collection
 
 from handoff_actors.core.run.events import FetchResult
-from handoff_actors.core.run.numbering import discard_all
-from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.facts.numbering import discard_all
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.ids import Index
 
 #: Bytes that are on their way home at once; a value that is larger comes alone. Values beyond that would come no sooner,

@@ -4,34 +4,34 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from handoff_actors.core.run.attempt_ends import AttemptEnds
-from handoff_actors.core.run.completion import Completion
-from handoff_actors.core.run.drain import Drain
-from handoff_actors.core.run.expanding import Expanding
-from handoff_actors.core.run.failures import Failures
-from handoff_actors.core.run.growing_program import GrowingProgram
-from handoff_actors.core.run.growth import Growth, GrowthBooks
-from handoff_actors.core.run.growth_bound import GrowthBound
-from handoff_actors.core.run.history import History
+from handoff_actors.core.run.endings.completion import Completion
+from handoff_actors.core.run.endings.drain import Drain
+from handoff_actors.core.run.endings.failures import Failures
+from handoff_actors.core.run.endings.recovery import Recovery
+from handoff_actors.core.run.endings.retries import Retries
+from handoff_actors.core.run.facts.history import History
+from handoff_actors.core.run.facts.origins import Origins
+from handoff_actors.core.run.facts.state import RunState
+from handoff_actors.core.run.facts.story import StoryLog
+from handoff_actors.core.run.growing.expanding import Expanding
+from handoff_actors.core.run.growing.growing_program import GrowingProgram
+from handoff_actors.core.run.growing.growth import Growth, GrowthBooks
+from handoff_actors.core.run.growing.growth_bound import GrowthBound
+from handoff_actors.core.run.growing.retention import Retention
 from handoff_actors.core.run.nested_run import NestedRun
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.options import RunOptions
-from handoff_actors.core.run.origins import Origins
 from handoff_actors.core.run.recording import Recording
-from handoff_actors.core.run.recovery import Recovery
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.retention import Retention
-from handoff_actors.core.run.retries import Retries
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.work_stealing import WorkStealing
-from handoff_actors.core.run.state import RunState
-from handoff_actors.core.run.story import StoryLog
 from handoff_actors.core.run.take_over import TakeOver
 from handoff_actors.ids import Index, RunId
 
 if TYPE_CHECKING:
-    from handoff_actors.core.run.part import ProgramPart
+    from handoff_actors.core.run.facts.part import ProgramPart
 
 
 class RunParts:

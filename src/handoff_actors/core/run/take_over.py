@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from handoff_actors.core.run.events import ResultsTakenOver
+from handoff_actors.core.run.facts.resumption import FoundResults, ReusedResult
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.observing import Observing
 from handoff_actors.core.run.recording import Recording
 from handoff_actors.core.run.result_fetch import ResultFetch
-from handoff_actors.core.run.resumption import FoundResults, ReusedResult
 from handoff_actors.core.run.scheduling.program import Program
-from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index
 
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from handoff_actors.core.run.history import History
+from handoff_actors.core.run.facts.history import History
+from handoff_actors.core.run.facts.outcomes import FunctionOutcome, outcome_of, result_nbytes
+from handoff_actors.core.run.facts.phases import DONE, FAILED, FREE
+from handoff_actors.core.run.facts.state import Failure, RunState, Transfer
+from handoff_actors.core.run.facts.story import NO_STORY, Story, StoryLog
 from handoff_actors.core.run.nested_run import NestedRun
-from handoff_actors.core.run.outcomes import FunctionOutcome, outcome_of, result_nbytes
-from handoff_actors.core.run.phases import DONE, FAILED, FREE
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
-from handoff_actors.core.run.state import Failure, RunState, Transfer
-from handoff_actors.core.run.story import NO_STORY, Story, StoryLog
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Attempt, FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref, StoredPart

@@ -5,7 +5,7 @@ from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.graph import Function
 from tests.core.builders import assigned, code, completed, done, node_up, run_of, started
-from tests.core.run.test_drain import LARGE, copies
+from tests.core.run.endings.test_drain import LARGE, copies
 
 BROKEN = "it fails everything"
 CPU = {"cpu": 1.0}

@@ -1,11 +1,11 @@
 import pytest
 
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, Need, spare_share
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
-from handoff_actors.core.run.state import RunState
 from handoff_actors.graph import Function
 from handoff_actors.ids import Index, Resources, RunId
 from tests.core import builders

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.run.facts.resumption import ReusedResult
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.resumption import ReusedResult
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.program import Program

@@ -1,8 +1,8 @@
 """A function that has failed on a node is tried on another one, if there is one that can take it soon."""
 
 from handoff_actors.core.nodes import NodeUp
+from handoff_actors.core.run.facts.phases import READY
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.phases import READY
 from handoff_actors.core.run.scheduling.avoidance import NOWHERE, PATIENCE_S, Avoidance
 from handoff_actors.core.run.scheduling.placement import POLICIES, FirstAvailable
 from handoff_actors.graph import Function

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.run.facts.part import ProgramPart
 from handoff_actors.core.run.machine import RunMachine
-from handoff_actors.core.run.part import ProgramPart
 from handoff_actors.core.run.scheduling.placement import POLICIES
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY
 from handoff_actors.core.run.scheduling.requirements import Requirements

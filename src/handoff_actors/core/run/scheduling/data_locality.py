@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.placement import MOVE_NBYTES, Need
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.warm_nodes import WarmNodes
-from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index
 
 #: Counts more than any load of a node.

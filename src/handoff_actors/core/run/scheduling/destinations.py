@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Collection
 
-from handoff_actors.core.run.part import ProgramPart
+from handoff_actors.core.run.facts.part import ProgramPart
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Sources
 from handoff_actors.core.run.scheduling.ready_queue import Destination
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
 from handoff_actors.core.run.scheduling.time_left import TimeLeft
-from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
 

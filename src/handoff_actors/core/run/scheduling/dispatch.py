@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from handoff_actors.core.run.events import FunctionObserved
-from handoff_actors.core.run.part import ProgramPart
-from handoff_actors.core.run.phases import PhaseEvent
+from handoff_actors.core.run.facts.part import ProgramPart
+from handoff_actors.core.run.facts.phases import PhaseEvent
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.fusion import Fusion
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.requirements import Requirements
-from handoff_actors.core.run.state import RunState
 from handoff_actors.graph.plan import CallSpec
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Job, Rank

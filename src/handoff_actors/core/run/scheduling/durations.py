@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from handoff_actors.core.run.phases import DONE
-from handoff_actors.core.run.state import RunState
+from handoff_actors.core.run.facts.phases import DONE
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import Template
 

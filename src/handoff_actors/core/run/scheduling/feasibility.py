@@ -15,12 +15,12 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.origins import Origins
-from handoff_actors.core.run.phases import READY, SENT
+from handoff_actors.core.run.facts.origins import Origins
+from handoff_actors.core.run.facts.phases import READY, SENT
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
 from handoff_actors.core.run.scheduling.time_left import TimeLeft
-from handoff_actors.core.run.state import RunState
 from handoff_actors.errors import AllocationError, HandoffError, NodeLost
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan, results_within

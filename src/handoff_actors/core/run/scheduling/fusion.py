@@ -9,12 +9,12 @@ fusion, for the same idea.
 
 from collections.abc import Collection
 
-from handoff_actors.core.run.part import ProgramPart, put
-from handoff_actors.core.run.phases import WAITING
+from handoff_actors.core.run.facts.part import ProgramPart, put
+from handoff_actors.core.run.facts.phases import WAITING
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.requirements import OVERHEAD_S, RequirementClass, Requirements
-from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index
 
 #: A fused group is about this much work at most, so that no other function waits long for its worker.

@@ -5,9 +5,9 @@ from math import inf
 
 from handoff_actors.core.nodes import NodeUp
 from handoff_actors.core.resources import ROUNDING, holds, how_many
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.session_load import MAX_COROUTINES, MAX_SLOTS, NodeLoad
-from handoff_actors.core.run.state import RunState
 from handoff_actors.escaping import escape_name
 from handoff_actors.ids import Index, Resources, RunId
 from handoff_actors.wire.messages.jobs import Done

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from math import inf
 
-from handoff_actors.core.run.part import ProgramPart, put
+from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index

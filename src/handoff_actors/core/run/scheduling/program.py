@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.foreign_values import ForeignValues
-from handoff_actors.core.run.phases import FAILED
-from handoff_actors.core.run.resumption import Fingerprints
+from handoff_actors.core.run.facts.foreign_values import ForeignValues
+from handoff_actors.core.run.facts.phases import FAILED
+from handoff_actors.core.run.facts.resumption import Fingerprints
+from handoff_actors.core.run.facts.state import APP, RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
-from handoff_actors.core.run.state import APP, RunState
 from handoff_actors.graph.plan import ArgSpec, CallSpec, ListOf, NodeOf, Plan
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from handoff_actors.core.run.part import ProgramPart, put
+from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.priority import Priority
 from handoff_actors.core.run.scheduling.requirements import RequirementClass

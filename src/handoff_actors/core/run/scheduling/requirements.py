@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Struct
 
 from handoff_actors.core.resources import summed
-from handoff_actors.core.run.part import ProgramPart, put
+from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Plan

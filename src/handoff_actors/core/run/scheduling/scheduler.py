@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
-from handoff_actors.core.run.part import ProgramPart, put
-from handoff_actors.core.run.phases import READY
+from handoff_actors.core.run.facts.part import ProgramPart, put
+from handoff_actors.core.run.facts.phases import READY
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
 from handoff_actors.core.run.scheduling.data_locality import DataLocality
 from handoff_actors.core.run.scheduling.destinations import Destinations
@@ -25,7 +26,6 @@ from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLan
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING, RequirementClass, Requirements
 from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
 from handoff_actors.core.run.scheduling.time_left import QUEUED, TimeLeft
-from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.text import dag_name_of

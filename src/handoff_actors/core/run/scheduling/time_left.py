@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil, inf, log2
 from typing import Final
 
-from handoff_actors.core.run.phases import DONE
+from handoff_actors.core.run.facts.phases import DONE
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.durations import SAMPLE, Durations
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
-from handoff_actors.core.run.state import RunState
 from handoff_actors.escaping import escape_name
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from handoff_actors.core.run.events import SendToNode
+from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.core.run.scheduling.scheduler import MAX_SCANNED_NODES, Scheduler
-from handoff_actors.core.run.state import RunState
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.jobs import Ticket
 from handoff_actors.wire.messages.runs import Recall

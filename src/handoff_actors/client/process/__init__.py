@@ -1,0 +1,1 @@
+"""The process in which an app runs: its threads, forks, signals and tracebacks."""
