@@ -1,5 +1,6 @@
 """The functions of a run that come and go while it goes on, as its app sees them."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from typing import Protocol
@@ -13,6 +14,8 @@ from handoff_actors.core.run.grow import Grow, RunMachineEvent
 from handoff_actors.core.run.view import RunView
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import FunctionId, Index
+
+log = logging.getLogger(__name__)
 
 Buffer = bytes | memoryview
 
@@ -83,6 +86,10 @@ class RunGrowth:
 
     def forgotten(self, effect: FunctionsForgotten) -> None:
         """Let go of the values and errors of functions that are forgotten."""
+        for error in effect.unseen:
+            log.error(
+                "a function that another one has added has failed, and none has needed its result: %s", error
+            )
         for index in effect.indices:
             self._errors.forget(index)
         for index in (*effect.indices, *effect.values):

@@ -234,6 +234,8 @@ class FunctionsForgotten(Struct, frozen=True):
     app_values: Sequence[Index]
     #: Functions that are kept as part of others' lineage, of which nobody needs the stored values.
     values: Sequence[Index] = ()
+    #: The errors of those that functions have added, where no other function has failed for them.
+    unseen: Sequence[HandoffError] = ()
 
 
 class RunEnded(Struct, frozen=True):

@@ -10,6 +10,7 @@ from handoff_actors.core.run.events import (
     CancelFunctions,
     EndGrowth,
     FetchResult,
+    FunctionsForgotten,
     LetGo,
     MessageFromNode,
     RelayBegun,
@@ -848,3 +849,22 @@ def test_parts_of_a_function_that_was_added_anyway_are_made_again_anyway() -> No
     (owner,) = [index for index, each in enumerate(run.view.plan.ids) if str(each).endswith("/parts")]
     assert owner in run.state.added_anyway
     run.check()
+
+
+@pytest.mark.parametrize("is_needed", [False, True])
+def test_error_that_nobody_else_hears_of_is_told_when_its_function_is_forgotten(*, is_needed: bool) -> None:
+    run = open_run()
+    grow(run, Function("f", (), code), held=[0])
+    graph = Function("beside", (), code), Function("result", ["beside"] if is_needed else (), code)
+    effects = run.handle(completed("a", grown(0, expansion_of(*graph, result="result"))), 2.0)
+    (beside,) = (index for index in jobs(effects) if index)
+
+    told = list(run.handle(failed("a", beside), 3.0))
+    if not is_needed:
+        told += run.handle(completed("a", done(0, attempt=2)), 4.0)
+    told += run.handle(LetGo(["f"]), 5.0)
+    run.check()
+
+    unseen = [error for effect in told if isinstance(effect, FunctionsForgotten) for error in effect.unseen]
+    assert [str(error).partition(" (")[0] for error in unseen] == ([] if is_needed else ["function 'f/0'"])
+    assert not run.view.failures

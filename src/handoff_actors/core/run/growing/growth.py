@@ -28,6 +28,7 @@ from handoff_actors.core.run.result_fetch import ResultFetch
 from handoff_actors.core.run.scheduling.feasibility import Feasibility
 from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.take_over import TakeOver
+from handoff_actors.errors import FunctionCancelled, HandoffError
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Done, ValueKey
@@ -229,6 +230,7 @@ class Growth:
             for index in (*indices, *values):
                 self._drop_value(index, drops)
         self._books.history.note(indices)
+        unseen = self._unseen_errors(indices) if self._state.failures else []
         self._state.forget(indices)
         self._retries.forget(indices)
         self._recording.forget(indices)
@@ -253,8 +255,19 @@ class Growth:
         transfers = self._state.transfers
         if len(transfers) > 2 * MOST_TRANSFERS:
             del transfers[:-MOST_TRANSFERS]
-        effects.append(FunctionsForgotten(indices, removed.app_values, values))
+        effects.append(FunctionsForgotten(indices, removed.app_values, values, unseen))
         return effects
+
+    def _unseen_errors(self, indices: Iterable[Index]) -> list[HandoffError]:
+        # The app has had handles of its own functions.
+        added = [index for index in indices if index in self._plan.parent_of]
+        seen = set(self._state.failed_behind.values())
+        errors = [
+            self._state.failures[index].error
+            for index in added
+            if index in self._state.failures.keys() - seen
+        ]
+        return [error for error in errors if not isinstance(error, FunctionCancelled)]
 
     def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
         stored = self._state.stored.get(index)
