@@ -133,6 +133,24 @@ async def test_threads_may_cancel(session: Session, cancel: Callable[[Any, Any],
         assert not await asyncio.to_thread(cancel, run, handle)
 
 
+def with_a_failure_beside() -> "handoff.Subgraph[int]":
+    graph = handoff.new()
+    graph.call(fail, "beside the way")
+    return handoff.Subgraph(graph, result=graph.call(double, 2))
+
+
+async def test_failure_beside_the_result_of_a_call_is_logged(
+    session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await session.call(with_a_failure_beside) == 4
+
+    while "beside the way" not in caplog.text:
+        # It is told once the function is forgotten, which may be some calls later.
+        await session.call(double, 1)
+    assert "a function that another one has added has failed" in caplog.text
+    assert "(fail)" in caplog.text
+
+
 class Request:
     """What a frame holds while its function is awaited."""
 
