@@ -2,16 +2,18 @@
 
 import asyncio
 import operator
+import pickle
 from collections.abc import Callable
 from functools import partial
 from inspect import iscoroutine
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph import DAG, Argument, Function, Handle, Plan, Subgraph, collocated, per_worker
-from handoff_actors.graph.argument import Constant, RunValue
+from handoff_actors.graph.argument import Constant, PerWorker, RunValue
 from handoff_actors.graph.dag import set_latest_run
 from handoff_actors.graph.interfaces import AnyDag
 from handoff_actors.graph.mapping import adds_cached
@@ -263,10 +265,6 @@ def test_subgraph_of_a_map_gives_the_list() -> None:
         (lambda dag: dag.reduce(operator.add, over=DAG().map(square, over=[1])), "another DAG"),
         (lambda dag: dag.reduce(operator.add, over=DAG().call(numbers, 1)), "another DAG"),
         (
-            lambda dag: dag.map(scaled, over=dag.call(numbers, 2), by=per_worker(list, "abc")),
-            r"map over a result.* can't take <per_worker list\('abc'\)>",
-        ),
-        (
             lambda dag: dag.map(square, over=dag.call(numbers, 2)).map(
                 scaled, kwargs={"by": [per_worker(list)]}
             ),
@@ -328,6 +326,26 @@ def test_a_map_over_a_result_says_whether_it_adds_cached_functions() -> None:
     assert said(lambda dag, source: dag.map(str, over=source, cache="1h")) == [False, True]
     assert said(lambda dag, source: dag.map(task, over=source)) == [False, True]
     assert said(lambda dag, source: dag.map(str, over=source).reduce(max, cache="1h")) == [False, True]
+
+
+def test_items_of_a_later_result_share_an_object_of_per_worker() -> None:
+    made: PerWorker[list[str]] = per_worker(list, "abc", cost={"memory": 5}, idle=60)
+    dag = DAG()
+    result = dag.map(scaled, over=dag.call(numbers, 3), by=made)
+    code = dag.functions[result.id].code
+    assert code is not None
+
+    added = pickle.loads(cloudpickle.dumps(code))([1, 2, 3]).dag
+
+    plan = Plan.of(added.functions, None)
+    (warm,) = [spec for spec in plan.templates if spec.warm is not None]
+    assert warm.warm is not None
+    assert (warm.warm.name, warm.warm.args, warm.warm.idle_s, warm.cost) == (
+        "list('abc')",
+        ("abc",),
+        60,
+        {"memory": 5},
+    )
 
 
 def test_ids_name_the_functions_of_users() -> None:

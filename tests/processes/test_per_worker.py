@@ -210,6 +210,37 @@ async def test_where_it_is_not_found_it_says_what_to_do(app: App) -> None:
         await app.call(lambda: predict(model))
 
 
+def graph_of_predictions(count: int, nbytes: int) -> "handoff.Subgraph[list[tuple[int, int, int]]]":
+    model = handoff.per_worker(load, nbytes, cost={"memory": 100})
+    dag = handoff.DAG()
+    predicted = [dag.call(predict, model, number) for number in range(count)]
+    return handoff.Subgraph(dag, result=dag.call(list_of, *predicted))
+
+
+def list_of(*values: Any) -> list[Any]:
+    return list(values)
+
+
+async def test_functions_that_others_add_share_an_object(app: App) -> None:
+    model = handoff.per_worker(load, NBYTES, cost={"memory": 100})
+    seen: set[tuple[int, int, int]] = set()
+
+    for _ in range(3):
+        seen.update(await app.call(graph_of_predictions, 20, NBYTES))
+        dag = handoff.DAG()
+        mapped = dag.map(predict_number, over=dag.call(list, range(20)), model=model)
+        seen.update((await app.run(dag)).results[mapped])
+
+    assert 1 <= len(seen) <= 2
+    assert all(runs_in == loaded_in and number == 1 for runs_in, loaded_in, number in seen)
+    assert claimed(app)["memory"] == 100 * len(seen)
+    assert len(app.node._machine.advertisement().warm) == 1
+
+
+def predict_number(_: int, *, model: Model) -> tuple[int, int, int]:
+    return predict(model)
+
+
 async def test_calls_of_an_open_run_share_an_object(app: App) -> None:
     model = handoff.per_worker(load, 1)
 

@@ -14,29 +14,33 @@ from functools import reduce
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar, overload
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import (
-    Argument,
     Collocated,
     Constant,
     Handle,
     ItemsOf,
-    PerWorker,
     RunValue,
-    SharedValue,
 )
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.graph.function import Code, Function
 from handoff_actors.graph.interfaces import AnyDag
-from handoff_actors.graph.parameters import OPTIONS
-from handoff_actors.graph.placing import holds_result, results_among
+from handoff_actors.graph.placing import holds_result
+from handoff_actors.graph.stages import (
+    Reduction,
+    Stage,
+    check_is_sendable,
+    check_stage,
+    shared,
+    split,
+    with_objects,
+)
 from handoff_actors.graph.subgraph import ItemsGraph, Subgraph
 from handoff_actors.graph.task import options_of_task
 from handoff_actors.ids import FunctionId
-from handoff_actors.text import repr_of, type_name_of
+from handoff_actors.text import type_name_of
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 ResultT = TypeVar("ResultT")
@@ -56,23 +60,6 @@ class _Absence(Enum):
 
 DROPPED: Final = _Absence.DROPPED
 NONE_GIVEN: Final = _Absence.NONE_GIVEN
-
-
-class Stage(Struct, frozen=True):
-    """A function that is called for each item."""
-
-    kind: Literal["map", "filter"]
-    code: Code
-    #: As of `DAG.call`.
-    options: dict[str, Any]
-
-
-class Reduction(Struct, frozen=True):
-    """A function of two that makes one value of all items."""
-
-    code: Code
-    initial: object
-    options: dict[str, Any]
 
 
 class Around:
@@ -152,12 +139,11 @@ class _Expanding(Around):
     def __call__(self, items: Iterable[object], taken: Sequence[dict[str, Any]] = ()) -> Subgraph[Any]:
         """`taken`: the results among the options of each stage, and of the reduction."""
         dag = self._make_dag()
-        stages = self._stages
-        if taken:
-            stages = [
-                replace(stage, options={**stage.options, **_shared(own)})
-                for stage, own in zip(stages, taken, strict=False)
-            ]
+        own = taken or [{} for _ in self._stages]
+        stages = [
+            replace(stage, options={**with_objects(stage.options), **shared(results)})
+            for stage, results in zip(self._stages, own, strict=False)
+        ]
         handles = add_items(dag, items, stages)
         count = len(handles)
         per_item = _count_regular(dag, len(dag.functions) // count) if count else 0
@@ -268,13 +254,13 @@ class _Chain:
         if self.source is None:
             add_list(self.dag, self.items, self.id)
         else:
-            split = [_split(stage) for stage in self.stages]
-            taken, reduction = [own for _, own in split], self.reduction
+            parts = [split(stage) for stage in self.stages]
+            taken, reduction = [own for _, own in parts], self.reduction
             if reduction is not None:
                 initial = {"initial": reduction.initial} if holds_result([reduction.initial]) else {}
                 reduction = replace(reduction, initial=None) if initial else reduction
                 taken.append(initial)
-            code = _Expanding(type(self.dag), [stage for stage, _ in split], reduction)
+            code = _Expanding(type(self.dag), [stage for stage, _ in parts], reduction)
             extra_args = (taken,) if any(taken) else ()
             self.dag.add_function(Function(self.id, [self.source], code, extra_args=extra_args))
 
@@ -354,7 +340,7 @@ class MappedHandle(Handle[list[ItemT_co]], frozen=True, eq=False):
                 chain.dag._withdraw(chain.id)  # noqa: SLF001 - a part of it
             return made
         function_id = options.pop("id", None) or chain.dag._fresh_id(fn)  # noqa: SLF001 - a part of it
-        _check_is_sendable(function_id, options, [initial])
+        check_is_sendable(function_id, options, [initial])
         after = chain.extend(function_id, (), reduction)
         after.add()
         return Handle(function_id, chain.dag)
@@ -370,7 +356,7 @@ def mapped(
     stage = Stage(kind, _checked(dag, fn, options, 1), options)
     source = _source(dag, function_id, over)
     if source is not None:
-        _check_stage(function_id, stage)
+        check_stage(function_id, stage)
         chain = _Chain(dag, function_id, source, [stage], ())
     else:
         items = add_items(dag, _items(function_id, over), [stage])
@@ -398,7 +384,7 @@ def _extended(
     function_id, options = _id_of(chain.dag, kind, options)
     stage = Stage(kind, _checked(chain.dag, fn, options, 1), options)
     if chain.source is not None:
-        _check_stage(function_id, stage)
+        check_stage(function_id, stage)
     after = chain.extend(function_id, [stage], None)
     after.add()
     return MappedHandle(function_id, chain.dag, after)
@@ -426,58 +412,6 @@ def _without_results(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict.fromkeys(value)
     return [None] * len(value) if isinstance(value, list | tuple) else None
-
-
-def _split(stage: Stage) -> tuple[Stage, dict[str, Any]]:
-    """Split off the arguments among a stage's options that hold results."""
-    taken = {
-        name: value for name, value in stage.options.items() if _is_argument(name) and holds_result([value])
-    }
-    if not taken:
-        return stage, taken
-    kept_options = {name: value for name, value in stage.options.items() if name not in taken}
-    return replace(stage, options=kept_options), taken
-
-
-def _is_argument(name: str) -> bool:
-    return name in {"kwargs", "extra_args"} or name not in OPTIONS
-
-
-def _shared(taken: dict[str, Any]) -> dict[str, Any]:
-    """Have arguments be sent once for all items."""
-    shared: dict[str, Any] = {}
-    for name, value in taken.items():
-        if name == "kwargs":
-            shared[name] = {key: SharedValue(each) for key, each in value.items()}
-        elif name == "extra_args":
-            shared[name] = [SharedValue(each) for each in value]
-        else:
-            shared[name] = SharedValue(value)
-    return shared
-
-
-def _check_stage(function_id: FunctionId, stage: Stage) -> None:
-    without, taken = _split(stage)
-    _check_is_sendable(function_id, without.options, list(taken.values()))
-
-
-def _check_is_sendable(function_id: FunctionId, options: dict[str, Any], taken: list[object]) -> None:
-    """Raise InvalidFunctionError for options, or arguments that hold results, that functions which are added later can't have."""
-    for name, value in options.items():
-        if isinstance(value, Collocated) or holds_result([value]):
-            raise InvalidFunctionError(
-                function_id,
-                f"it is a map over a result, whose functions are added when that is there: their {name} can't refer to results"
-                " or other functions; map over a list of handles instead, or have a function return a Subgraph",
-            )
-    for result in results_among(function_id, taken):
-        if isinstance(result, PerWorker | Argument):
-            raise InvalidFunctionError(
-                function_id,
-                f"it is a map over a result, whose functions are added when that is there, and they can't take {repr_of(result)}:"
-                " handles and values of other runs can be keywords of it. Map over a list that is known, or make what it stands"
-                " for within the function",
-            )
 
 
 def _source(dag: AnyDag, function_id: FunctionId, over: object) -> ItemsOf | Constant | None:

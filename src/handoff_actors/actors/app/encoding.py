@@ -34,7 +34,7 @@ from handoff_actors.process.interpreter import PYTHON
 from handoff_actors.retry_on import RetryOn, reason_against_retry
 from handoff_actors.text import repr_of
 from handoff_actors.wire.code.by_value import is_any_sent_by_value, is_sent_by_value, sent_by_value
-from handoff_actors.wire.digest import Digester, digest_of
+from handoff_actors.wire.digest import Digester
 from handoff_actors.wire.messages.jobs import (
     Assembled,
     OwnModules,
@@ -46,6 +46,7 @@ from handoff_actors.wire.messages.jobs import (
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import PositionOf, has_code
 from handoff_actors.wire.placeholders import position_of_placeholder
+from handoff_actors.wire.warm_key import warm_key
 from handoff_actors.workers.child.running_job import is_worker
 
 #: The index of the first value that the app has for a run, such as a large constant: no run has as many functions.
@@ -296,18 +297,14 @@ class _Encoder:
             sends_values=self._listening.values,
             sends_progress=self._listening.progress,
             sends_digests=self._listening.digests,
-            warm=None if spec.warm is None else self._warm_object(spec, spec.warm),
+            warm=None if spec.warm is None else self._warm_object(spec, spec.warm, environment),
         )
 
-    def _warm_object(self, spec: TemplateSpec, warm: WarmSpec) -> WarmObject:
-        digest, environment = Digester().digest, spec.environment or Environment()
-        key = digest_of(
-            self._session.encode(),
-            digest(spec.code),
-            digest((warm.args, warm.kwargs)),
-            repr((environment.env_vars, environment.working_dir, sorted(spec.cost.items()))).encode(),
-        )
-        return WarmObject(key, warm.name, warm.idle_s)
+    def _warm_object(
+        self, spec: TemplateSpec, warm: WarmSpec, environment: TemplateEnvironment | None
+    ) -> WarmObject:
+        made = Digester().digest((spec.code, warm.args, warm.kwargs))
+        return WarmObject(warm_key(self._session, made, environment, spec.cost), warm.name, warm.idle_s)
 
     def _rule(self, number: int, spec: TemplateSpec) -> bytes:
         """The rule of `retry_on` for functions of a template, as `Template` has it."""

@@ -27,6 +27,7 @@ from handoff_actors.wire.messages.jobs import (
     StoredPart,
     Template,
     TemplateEnvironment,
+    WarmObject,
 )
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
 from handoff_actors.wire.pickling import has_code
@@ -61,6 +62,8 @@ class GrowthEncoder:
         self._store = store
         self._inline_limit = inline_limit
         self._runs: LruCache[RunId, LruCache[object, _KnownTemplate]] = LruCache(_RUNS_KEPT)
+        #: By identity, code that makes objects of `per_worker`, which is kept alive so, and its digest.
+        self._loaders: LruCache[int, tuple[object, bytes]] = LruCache(_TEMPLATES_KEPT)
 
     def encode(
         self,
@@ -140,16 +143,30 @@ class GrowthEncoder:
             self._runs.put(run, known)
         grown: list[tuple[GrownTemplate, bool]] = []
         for number, spec in enumerate(plan.templates):
-            key = _identity(spec)
+            made = self._made_by(plan, number, spec)
+            key = _identity(spec, made)
             template = known.get(key)
             is_new = template is None
             if template is None:
-                template = _encoded_template(plan, number, spec)
+                template = _encoded_template(plan, number, spec, made)
                 known.put(key, template)
             carried = template.template if is_new or with_code else None
             entry = GrownTemplate(template.key, template.name, carried, spec.cache_s)
             grown.append((entry, template.is_native))
         return grown
+
+    def _made_by(self, plan: Plan, number: int, spec: TemplateSpec) -> bytes:
+        """Return the digest of the code and the arguments that make an object of `per_worker`; b"" for any other code."""
+        if spec.warm is None:
+            return b""
+        from handoff_actors.wire.digest import Digester, digest_of  # noqa: PLC0415 - as in `_digests`
+
+        # Code is digested once: to make an object may change what the code refers to, and it is to be made once.
+        known = self._loaders.get(id(spec.code))
+        if known is None:
+            known = spec.code, _encoded_code(plan, number, spec)[0]
+            self._loaders.put(id(spec.code), known)
+        return digest_of(known[1], Digester().digest((spec.warm.args, spec.warm.kwargs)))
 
 
 def _has_cached(plan: Plan) -> bool:
@@ -254,7 +271,7 @@ class _StoredParts:
                 self._store.discard(self._run, part.index, self._attempt)
 
 
-def _identity(spec: TemplateSpec) -> object:
+def _identity(spec: TemplateSpec, made: bytes) -> object:
     code: Any = spec.code
     bound = getattr(code, "__self__", None), getattr(code, "__func__", None)
     return (
@@ -268,18 +285,24 @@ def _identity(spec: TemplateSpec) -> object:
         spec.run_if,
         spec.conditions,
         spec.cache_s,
+        made,
     )
 
 
-def _encoded_template(plan: Plan, number: int, spec: TemplateSpec) -> _KnownTemplate:
+def _encoded_code(plan: Plan, number: int, spec: TemplateSpec) -> tuple[bytes, bool, bytes]:
     try:
-        digest, by_reference, code = encode_code(spec.code)
-        rule = b""
-        if spec.retry_on is not None:
-            _, _, rule = encode_code(partial(reason_against_retry, spec.retry_on))
+        return encode_code(spec.code)
     except SerializationError as error:
         index = plan.template_of.index(number) if number in plan.template_of else 0
         raise _not_sendable(plan, index, "its code", error) from error
+
+
+def _encoded_template(plan: Plan, number: int, spec: TemplateSpec, made: bytes) -> _KnownTemplate:
+    digest, by_reference, code = _encoded_code(plan, number, spec)
+    rule = b""
+    if spec.retry_on is not None:
+        without = partial(reason_against_retry, spec.retry_on)
+        _, _, rule = _encoded_code(plan, number, msgspec.structs.replace(spec, code=without))
     template = Template(
         number=0,
         digest=digest,
@@ -294,6 +317,8 @@ def _encoded_template(plan: Plan, number: int, spec: TemplateSpec) -> _KnownTemp
         placed_from=spec.placed_from,
         run_if=spec.run_if,
         conditions=spec.conditions,
+        # The run makes it the key that others have, too.
+        warm=None if spec.warm is None else WarmObject(made, spec.warm.name, spec.warm.idle_s),
     )
     # Few workers need it, and it takes 3 ms to import.
     from hashlib import blake2b  # noqa: PLC0415

@@ -34,7 +34,7 @@ from handoff_actors.graph import DAG, Argument, Function, Plan, collocated
 from handoff_actors.graph.argument import Constant, ItemsOf
 from handoff_actors.graph.naming import code_name
 from handoff_actors.graph.spec import CallSpec, Hook, NodeOf
-from handoff_actors.ids import FunctionId, Index
+from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.wire.messages.jobs import (
     PARTS,
     Additions,
@@ -52,8 +52,10 @@ from handoff_actors.wire.messages.jobs import (
     TemplateEnvironment,
     Ticket,
     ValueKey,
+    WarmObject,
 )
 from handoff_actors.wire.messages.runs import Assign, CancelJobs, Completed, Drop, Fetched, Recalled
+from handoff_actors.wire.warm_key import warm_key
 from tests.core.builders import (
     RUN,
     assigned,
@@ -372,6 +374,34 @@ def test_template_of_a_graph_is_as_its_parents_where_it_says_nothing_else() -> N
     assert (sent.session, sent.log_level, sent.modules, sent.retry_on) == ("s1", 10, modules, b"rule")
     assert sent.environment == TemplateEnvironment({b"A": b"1", b"B": b"2"}, b"/there", environment.package)
     assert sent.digest != own.digest
+
+
+def test_object_of_per_worker_in_a_graph_is_that_of_its_session_environment_and_claim() -> None:
+    def sent(
+        session: str, environment: TemplateEnvironment | None, cost: Resources
+    ) -> tuple[WarmObject, RunMachine]:
+        run = run_of(Function("f", (), code))
+        run._program.templates[0] = replace(
+            run._program.templates[0], session=session, environment=environment
+        )
+        run.start(0.0, [node_up("a", workers=4, capabilities={"cpu": 4.0})])
+        made = replace(template(), cost=cost, warm=WarmObject(b"made", "load('w')", 60.0))
+        graph = expansion_of(
+            Function("g", (), code), result="g", templates=[GrownTemplate(b"key", "load", made)]
+        )
+        (template_sent,) = sent_templates(run.handle(completed("a", grown(0, graph)), 1.0))
+        assert template_sent.warm is not None
+        return template_sent.warm, run
+
+    variables = TemplateEnvironment({b"A": b"1"})
+    first, run = sent("s1", None, {})
+
+    assert (first.name, first.idle_s) == ("load('w')", 60.0)
+    assert first.key == warm_key("s1", b"made", None, {})
+    others = [sent("s2", None, {}), sent("s1", variables, {}), sent("s1", None, {"cpu": 1.0})]
+    assert len({first.key, *(other.key for other, _ in others)}) == 4
+    (spec,) = [each.warm for each in run.view.plan.templates if each.warm is not None]
+    assert (spec.name, spec.idle_s) == ("load('w')", 60.0)
 
 
 def test_large_arguments_come_from_the_node_that_has_made_them() -> None:

@@ -23,6 +23,7 @@ from handoff_actors.graph.plan import (
     TemplateSpec,
     group_numbers,
 )
+from handoff_actors.graph.spec import WarmSpec
 from handoff_actors.ids import FunctionId, Index
 from handoff_actors.lru import LruCache
 from handoff_actors.wire.messages.jobs import (
@@ -32,7 +33,9 @@ from handoff_actors.wire.messages.jobs import (
     Ref,
     Template,
     TemplateEnvironment,
+    WarmObject,
 )
+from handoff_actors.wire.warm_key import warm_key
 
 #: Templates that are known by their keys alone: a worker sends the code of each once.
 _TEMPLATES_KEPT: Final = 10_000
@@ -255,6 +258,7 @@ def _spec_of(template: Template, grown: GrownTemplate) -> TemplateSpec:
         run_if=template.run_if,
         conditions=template.conditions,
         cache_s=grown.cache_s,
+        warm=None if template.warm is None else WarmSpec(template.warm.name, template.warm.idle_s, (), {}),
     )
 
 
@@ -296,4 +300,12 @@ def _within(template: Template, parent: Template) -> Template:
         sends_values=parent.sends_values,
         sends_progress=parent.sends_progress,
         sends_digests=parent.sends_digests,
+        warm=_warm_within(template, parent, environment),
     )
+
+
+def _warm_within(
+    template: Template, parent: Template, environment: TemplateEnvironment | None
+) -> WarmObject | None:
+    warm = template.warm
+    return warm and replace(warm, key=warm_key(parent.session, warm.key, environment, template.cost))

@@ -4,7 +4,7 @@ A run is open as long as functions may be added to it. What was added is never r
 what was there before, so that the graph stays acyclic by construction.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -230,7 +230,7 @@ class Growth:
             for index in (*indices, *values):
                 self._drop_value(index, drops)
         self._books.history.note(indices)
-        unseen = self._unseen_errors(indices) if self._state.failures else []
+        unseen = self._unseen_errors(indices) if self._state.failures else ()
         self._state.forget(indices)
         self._retries.forget(indices)
         self._recording.forget(indices)
@@ -258,7 +258,7 @@ class Growth:
         effects.append(FunctionsForgotten(indices, removed.app_values, values, unseen))
         return effects
 
-    def _unseen_errors(self, indices: Iterable[Index]) -> list[HandoffError]:
+    def _unseen_errors(self, indices: Iterable[Index]) -> Sequence[HandoffError]:
         # The app has had handles of its own functions.
         added = [index for index in indices if index in self._plan.parent_of]
         seen = set(self._state.failed_behind.values())
@@ -267,7 +267,7 @@ class Growth:
             for index in added
             if index in self._state.failures.keys() - seen
         ]
-        return [error for error in errors if not isinstance(error, FunctionCancelled)]
+        return [error for error in errors if not isinstance(error, FunctionCancelled)] or ()
 
     def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
         stored = self._state.stored.get(index)
