@@ -75,6 +75,7 @@ class Meeting:
         if failure is not None and not may_be_alone:
             raise failure
         self._task = loop.create_task(self._go_on(), name="meeting")
+        self._task.add_done_callback(self._ended)
 
     async def withdraw(self) -> None:
         """Remove the file of this process's member: it leaves. Those who look find the others."""
@@ -128,6 +129,14 @@ class Meeting:
             self._note("")
             for entry in entries:
                 self._participant.introduce_to(entry.address)
+
+    def _ended(self, looking: asyncio.Task[None]) -> None:
+        # Only a defect ends it before it is cancelled. Whoever reads the log learns of it then, not at the end.
+        if not looking.cancelled() and (error := looking.exception()) is not None:
+            fields = {"directory": str(self._directory.path)}
+            log.error(
+                "members are not looked for in the join directory any more", extra=fields, exc_info=error
+            )
 
     async def _look(self) -> list[JoinEntry]:
         self._looks += 1
