@@ -259,15 +259,14 @@ class Growth:
         return effects
 
     def _unseen_errors(self, indices: Iterable[Index]) -> Sequence[HandoffError]:
+        failures, parent_of = self._state.failures, self._plan.parent_of
         # The app has had handles of its own functions.
-        added = [index for index in indices if index in self._plan.parent_of]
+        failed = [index for index in indices if index in failures and index in parent_of]
+        if not failed:
+            return ()
         seen = set(self._state.failed_behind.values())
-        errors = [
-            self._state.failures[index].error
-            for index in added
-            if index in self._state.failures.keys() - seen
-        ]
-        return [error for error in errors if not isinstance(error, FunctionCancelled)] or ()
+        errors = [failures[index].error for index in failed if index not in seen]
+        return [error for error in errors if not isinstance(error, FunctionCancelled)]
 
     def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
         stored = self._state.stored.get(index)
