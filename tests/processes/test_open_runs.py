@@ -284,6 +284,17 @@ async def test_max_pending_bounds_what_is_with_the_run(session: Session) -> None
     assert most <= 4
 
 
+async def test_result_of_a_graph_is_kept_for_a_call_that_waits_for_room(session: Session) -> None:
+    async with session.open_run(max_pending=1) as run:
+        dag = handoff.new()
+        dag.call(double, dag.call(add, 1, 2, id="own"), id="doubled")
+        handles = run.add(dag)
+        doubled, behind = handles["doubled"], run.call(add, handles["own"], 1)
+        del handles
+        assert await doubled == 6
+        assert await behind == 4
+
+
 async def test_threads_may_call(session: Session) -> None:
     async with session.open_run() as run:
 

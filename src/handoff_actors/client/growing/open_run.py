@@ -258,6 +258,9 @@ class OpenRun(OpenRunFeed):
             self._expect_cached(functions.values())
             pairs = zip(dag.functions, functions.values(), strict=True)
             handles = {own: self._new_handle(new.id) for own, new in pairs if new.type == "regular"}
+            with self._adding:
+                for function in functions.values():
+                    self._taken.count(function, 1)
             self._graphs.append(functions)
             self._wake()
             return Handles(handles, dag.id)
