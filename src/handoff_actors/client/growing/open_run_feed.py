@@ -134,8 +134,9 @@ class OpenRunFeed(OpenRunFacts):
             functions = self._without_lost(functions)
         self._pending += sum(function.type == "regular" for function in functions.values())
         await self._add_plan(Plan.of(functions, self.dag_id, outer_ids(functions)))
-        for function in functions.values():
-            self._taken.count(function, -1)
+        with self._adding:
+            for function in functions.values():
+                self._taken.count(function, -1)
 
     def _are_known(self, outer: Iterable[FunctionId]) -> bool:
         return all(map(self._going.runner.plan.index_of.__contains__, outer))
@@ -151,7 +152,8 @@ class OpenRunFeed(OpenRunFacts):
             if missing is None:
                 left[function.id] = function
                 continue
-            self._taken.count(function, -1)
+            with self._adding:
+                self._taken.count(function, -1)
             self._lack(function.id, missing)
         return left
 
@@ -189,8 +191,5 @@ class OpenRunFeed(OpenRunFacts):
     def _take_released(self) -> list[FunctionId]:
         """Take off the functions without handles, but for those that a call takes which has yet to be brought to the run."""
         released = [self._released.popleft() for _ in range(len(self._released))]
-        kept = [function_id for function_id in released if function_id in self._taken]
-        if not kept:
-            return released
-        self._released.extend(kept)
-        return [function_id for function_id in released if function_id not in kept]
+        with self._adding:
+            return self._taken.let_go(released)

@@ -1,5 +1,7 @@
 """Results of an open run that functions take which are not with the run yet: they must not be let go of."""
 
+from collections.abc import Iterable
+
 from handoff_actors.graph.function import Function, producer_ids
 from handoff_actors.ids import FunctionId
 
@@ -9,9 +11,10 @@ class TakenResults:
 
     def __init__(self) -> None:
         self._counts: dict[FunctionId, int] = {}
-
-    def __contains__(self, function_id: FunctionId) -> bool:
-        return function_id in self._counts
+        #: Functions without handles whose results are taken so.
+        self._let_go: set[FunctionId] = set()
+        #: Those of them whose results are not any more.
+        self._free: list[FunctionId] = []
 
     def count(self, function: Function, by: int) -> None:
         """Count the results that a function takes: 1 when it is added, -1 when it is with the run."""
@@ -21,3 +24,17 @@ class TakenResults:
                 self._counts[producer_id] = taken
             else:
                 self._counts.pop(producer_id, None)
+                if producer_id in self._let_go:
+                    self._let_go.discard(producer_id)
+                    self._free.append(producer_id)
+
+    def let_go(self, function_ids: Iterable[FunctionId]) -> list[FunctionId]:
+        """Let go of functions that have no handles any more. Returns those, of earlier ones too, whose results nothing takes."""
+        free, self._free = self._free, []
+        let_go: list[FunctionId] = []
+        for function_id in (*free, *function_ids):
+            if function_id in self._counts:
+                self._let_go.add(function_id)
+            else:
+                let_go.append(function_id)
+        return let_go
