@@ -80,7 +80,9 @@ async def nothing_left(head: RayMachine) -> AsyncIterator[None]:
             await asyncio.to_thread(psutil.wait_procs, left, 0.1)
         while not OFFER.items() <= ray.available_resources().items():  # noqa: ASYNC110 - Ray tells nobody
             await asyncio.sleep(0.05)
-    assert list(head.stores.iterdir()) == []
+        # The zygote of a node that was killed outlives it until it has removed what the node leaves.
+        while any(head.stores.iterdir()):  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.05)
 
 
 def facts() -> tuple[str | None, str | None, str | None]:
