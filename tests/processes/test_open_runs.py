@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import count
@@ -272,6 +273,24 @@ async def test_an_error_that_nobody_retrieves_is_logged(
             del failed, _
             gc.collect()
     assert "in vain" in caplog.text
+
+
+async def test_all_of_an_open_run_is_gone_with_the_last_reference_to_it(session: Session) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with session.open_run() as run:
+            assert await run.call(double, run.call(double, 1)) == 4
+            machine = run._going.runner.machine
+            parts = [weakref.ref(part) for part in (run, machine, machine.state)]
+        del run, machine
+
+        async with asyncio.timeout(10):
+            # Its node confirms first that it has nothing of the run any more.
+            while any(part() is not None for part in parts):  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
 
 
 async def test_max_pending_bounds_what_is_with_the_run(session: Session) -> None:

@@ -5,6 +5,7 @@ import gc
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,14 +128,19 @@ def _no_garbage_is_collected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_garbage_is_collected")
-async def test_what_came_home_is_gone_with_the_last_reference_to_a_released_run(app: App) -> None:
-    run = await app.run(large_chain(), fetch=["made"])
-    runner = weakref.ref(run._holdings.runner)
+@pytest.mark.parametrize("is_journaled", [False, True])
+async def test_all_of_a_released_run_is_gone_with_the_last_reference_to_it(
+    app: App, tmp_path: Path, is_journaled: bool
+) -> None:
+    journal = tmp_path / "journal" if is_journaled else None
+    run = await app.run(large_chain(), fetch=["made"], journal=journal)
+    runner = run._holdings.runner
+    parts = [weakref.ref(part) for part in (runner, runner.machine, runner.machine.state)]
     await run.release()
 
-    del run
+    del run, runner
 
-    assert runner() is None
+    assert [part() for part in parts] == [None, None, None]
 
 
 async def test_values_are_dropped_once_nobody_refers_to_the_run(app: App) -> None:

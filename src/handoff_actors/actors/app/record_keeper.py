@@ -31,7 +31,8 @@ class RecordKeeper:
         self._feed = feed
         self._program = program
         self._searches: set[asyncio.Future[FoundResults]] = set()
-        records.on_failure = self._failed
+        # Not a method: each would hold the other until the garbage collector comes by.
+        records.tell_failure_to(partial(_end_run, feed))
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Have functions recorded that are done."""
@@ -69,7 +70,8 @@ class RecordKeeper:
             # The cache can't be used, for which nothing but its functions should end.
             self._feed(FunctionsRefused({effect.entry.index: error}))
         else:
-            self._failed(error)
+            _end_run(self._feed, error)
 
-    def _failed(self, failure: BaseException) -> None:
-        self._feed(Cancel(as_ours(failure)))
+
+def _end_run(feed: Callable[[RunMachineEvent], None], failure: BaseException) -> None:
+    feed(Cancel(as_ours(failure)))

@@ -61,13 +61,11 @@ class RunRecords:
         self._loop = asyncio.get_running_loop()
         #: Functions that are added get fingerprints for the cache even where none of them is cached.
         self.expects_cached = False
-        #: Told why nothing more can be recorded.
-        self.on_failure: Callable[[BaseException], None] = lambda _: None
-        if journal is not None:
-            journal.on_failure = self._failed
 
-    def _failed(self, failure: BaseException) -> None:
-        self.on_failure(failure)
+    def tell_failure_to(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Tell why nothing more can be recorded, if it comes to that."""
+        if self._journal is not None:
+            self._journal.on_failure = on_failure
 
     @property
     def has_journal(self) -> bool:

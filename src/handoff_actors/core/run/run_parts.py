@@ -117,30 +117,26 @@ class RunParts:
             self.completion,
             self.take_over,
             self.recording,
-            partial(self._make_books, program, options),
+            # Not a method: growth would hold these parts, which hold it, until the garbage collector comes by.
+            partial(
+                _books,
+                program,
+                options,
+                self._part_of,
+                self.state,
+                self.scheduler,
+                self.feasibility,
+                self.retries,
+                self.recovery,
+                self.failures,
+                self.stories,
+                self.observing,
+                self.history,
+                self.recording,
+                self.take_over,
+            ),
             is_open=options.is_open,
         )
-
-    def _make_books(self, program: Program, options: RunOptions) -> GrowthBooks:
-        growing, retention = GrowingProgram(program, self._part_of), Retention(self._plan, self.state)
-        expanding = Expanding(
-            program,
-            growing,
-            self.state,
-            self.scheduler,
-            self.feasibility,
-            self.retries,
-            self.recovery,
-            self.failures,
-            retention,
-            self.stories,
-            self.observing,
-            self.history,
-            self.recording,
-            self.take_over,
-            GrowthBound(options.max_functions, is_open=options.is_open),
-        )
-        return GrowthBooks(growing, retention, expanding, self.history)
 
     def _make_ends(self) -> AttemptEnds:
         return AttemptEnds(
@@ -155,3 +151,40 @@ class RunParts:
             self.observing,
             self.recording,
         )
+
+
+def _books(
+    program: Program,
+    options: RunOptions,
+    part_of: "dict[Index, ProgramPart]",
+    state: RunState,
+    scheduler: Scheduler,
+    feasibility: Feasibility,
+    retries: Retries,
+    recovery: Recovery,
+    failures: Failures,
+    stories: StoryLog,
+    observing: Observing,
+    history: History,
+    recording: Recording,
+    take_over: TakeOver,
+) -> GrowthBooks:
+    growing, retention = GrowingProgram(program, part_of), Retention(program.plan, state)
+    expanding = Expanding(
+        program,
+        growing,
+        state,
+        scheduler,
+        feasibility,
+        retries,
+        recovery,
+        failures,
+        retention,
+        stories,
+        observing,
+        history,
+        recording,
+        take_over,
+        GrowthBound(options.max_functions, is_open=options.is_open),
+    )
+    return GrowthBooks(growing, retention, expanding, history)

@@ -30,6 +30,11 @@ from handoff_actors.wire.messages.jobs import (
 )
 
 
+def no_error(_: Index) -> bytes:
+    """Stand for the errors of a run in which nothing runs after one."""
+    return b""
+
+
 class Sources(Struct):
     """The sources of jobs' inputs: values, their holders, and chosen nodes."""
 
@@ -39,7 +44,7 @@ class Sources(Struct):
     #: Nodes that have been chosen for functions that are not ready yet.
     reserved: dict[Index, str] = field(default_factory=dict)
     #: Gives the encoded error of a function that has failed.
-    error_of: Callable[[Index], bytes] = lambda _: b""
+    error_of: Callable[[Index], bytes] = no_error
 
     def value(self, index: Index, name: str) -> bytes | Ref | Earlier | FailedInput | Assembled:
         """A result for a node, inline or by its holders; or the error of a function that has failed.

@@ -21,7 +21,7 @@ from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.node_index import NodeIndexes, queue_rank
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.placement import POLICIES, LoadBalanced, MostSpare, PlacementPolicy
-from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
+from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources, no_error
 from handoff_actors.core.run.scheduling.ready_queue import Destination, ReadyLane, ReadyQueue
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING, RequirementClass, Requirements
 from handoff_actors.core.run.scheduling.session_load import Demand, SessionLoad
@@ -112,6 +112,8 @@ class Scheduler:
     def end(self) -> None:
         """Take part no more: nothing is sent from now on."""
         self._load.end(self._run)
+        # Whoever gave it refers to this run: the run is to be freed as soon as nobody else does.
+        self.sources.error_of = no_error
 
     # --- Functions that come and go -----------------------------------------------------------------------------
 
