@@ -12,7 +12,7 @@ from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.growing.session_calls import AHEAD
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.process.blocking import run_blocking
-from handoff_actors.client.process.tracebacks import InsideHidden, inside_hidden
+from handoff_actors.client.process.tracebacks import ON_PURPOSE, InsideHidden, hide_inside, inside_hidden
 from handoff_actors.client.run import Run, StoredValue
 from handoff_actors.client.session import Session
 from handoff_actors.graph.argument import Handle
@@ -85,10 +85,13 @@ async def call(
 ) -> ResultT: ...
 @overload
 async def call(fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any) -> ResultT: ...
-@inside_hidden
 async def call(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     """Call a function on a node and return its result. `Session.call` has options and errors."""
-    return await _session().call(fn, *args, **options)
+    try:
+        return await _session().call_with(fn, args, options)
+    except ON_PURPOSE as error:
+        hide_inside(error)
+        raise
 
 
 def map(  # noqa: A001 - the name that users know

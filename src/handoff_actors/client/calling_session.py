@@ -10,7 +10,7 @@ from handoff_actors.client.growing.going_run import GoingRun
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.growing.session_calls import AHEAD, SessionCalls, check_sources
 from handoff_actors.client.options import RunSettings, check_names
-from handoff_actors.client.process.tracebacks import InsideHidden, inside_hidden
+from handoff_actors.client.process.tracebacks import ON_PURPOSE, InsideHidden, hide_inside
 from handoff_actors.client.session_values import SessionValues
 from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.workers.child.loading import check_may_start
@@ -42,7 +42,6 @@ class CallingSession(SessionValues):
     async def call(
         self, fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **options: Any
     ) -> ResultT: ...
-    @inside_hidden
     async def call(self, fn: Callable[..., Any], *args: object, **options: Any) -> Any:
         """Call a function on a node and return its result.
 
@@ -56,7 +55,17 @@ class CallingSession(SessionValues):
             cause, AllocationError, WorkerDied, NodeLost, or SerializationError.
         :raises InvalidFunctionError: An option is not allowed, or `fn` can't take these arguments.
         """
-        return await self._calls.call(fn, args, options)
+        try:
+            return await self._calls.call(fn, args, options)
+        except ON_PURPOSE as error:
+            hide_inside(error)
+            raise
+
+    def call_with(
+        self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Return a coroutine that does the same as `call`, for this package: it hides no frames."""
+        return self._calls.call(fn, args, options)
 
     def map(
         self,

@@ -185,30 +185,38 @@ class OpenRun(OpenRunFeed):
         :raises DuplicateFunctionError: A function of the run has that id.
         """
         try:
-            self._check_open()
-            if "id" in options and self._has(options["id"]):
-                raise DuplicateFunctionError(options["id"])
-            with self._adding:
-                fresh_id = partial(self._calls.fresh_id, is_taken=self._has)
-                function_id = self._repeated.add(fn, args, options, fresh_id)
-                if function_id is not None:
-                    if len(self._repeated) == 1:
-                        self._before_repeated = len(self._calls)
-                    return self._new_handle(function_id)
-                plain = self._calls.call(fn, *args, **options)
-                function = self._calls.functions[plain.id]
-                try:
-                    self._check(function)
-                except DagError:
-                    self._calls.remove(plain.id)
-                    raise
-                self._taken.count(function, 1)
-                self._expect_cached((function,))
-                self._repeated.note(fn, options, function)
-                return self._new_handle(plain.id)
+            return self.call_with(fn, args, options)
         except ON_PURPOSE as error:
             hide_inside(error)
             raise
+
+    def call_with(
+        self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
+    ) -> RunHandle[Any]:
+        """Do the same as `call`, for this package."""
+        self._check_open()
+        if "id" in options and self._has(options["id"]):
+            raise DuplicateFunctionError(options["id"])
+        with self._adding:
+            function_id = self._repeated.add(fn, args, options, self._fresh_id)
+            if function_id is not None:
+                if len(self._repeated) == 1:
+                    self._before_repeated = len(self._calls)
+                return self._new_handle(function_id)
+            plain = self._calls.call(fn, *args, **options)
+            function = self._calls.functions[plain.id]
+            try:
+                self._check(function)
+            except DagError:
+                self._calls.remove(plain.id)
+                raise
+            self._taken.count(function, 1)
+            self._expect_cached((function,))
+            self._repeated.note(fn, options, function)
+            return self._new_handle(plain.id)
+
+    def _fresh_id(self, name: str) -> FunctionId:
+        return self._calls.fresh_id(name, is_taken=self._has)
 
     @overload
     def call_each(
@@ -233,7 +241,7 @@ class OpenRun(OpenRunFeed):
     ) -> list[RunHandle[Any]]:
         """Add a call `fn(item)` for each item; return the handles in that order. Options and errors are those of `call`."""
         try:
-            return [self.call(fn, item, **options) for item in items]
+            return [self.call_with(fn, (item,), options) for item in items]
         except ON_PURPOSE as error:
             hide_inside(error, runs_users_code=True)
             raise

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
 from typing import Any, Final, Protocol, TypeVar
 
-from handoff_actors.client.process.tracebacks import ON_PURPOSE, InsideHidden, hide_inside, inside_hidden
+from handoff_actors.client.process.tracebacks import ON_PURPOSE, InsideHidden, hide_inside
 from handoff_actors.errors import FunctionCancelled, HandoffError
 from handoff_actors.graph.argument import Handle, RunValue
 from handoff_actors.ids import FunctionId
@@ -55,9 +55,16 @@ class HandleState:
         self.value: Any = _NOTHING
         #: True once somebody has asked how it ended.
         self.is_retrieved = False
-        self.callbacks: list[tuple[Callable[[Any], object], Context]] = []
+        #: None: there are none. Thousands of handles may be waited for at a time, each with a waiter and no callback.
+        self.callbacks: list[tuple[Callable[[Any], object], Context]] | None = None
         #: Of those who wait for the end, or for the value.
         self.waiters: list[asyncio.Future[None]] = []
+
+    def new_waiter(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
+        """Return what to wait for."""
+        waiter: asyncio.Future[None] = loop.create_future()
+        self.waiters.append(waiter)
+        return waiter
 
     def wake(self) -> None:
         """Wake all who wait."""
@@ -83,22 +90,21 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         return self.run.value_of(self) if self.state.is_done and self.state.error is None else None
 
     def __await__(self) -> Generator[Any, None, ResultT_co]:
-        return self._result().__await__()
-
-    @inside_hidden
-    async def _result(self) -> ResultT_co:
         state = self.state
-        while state.value is _NOTHING:
-            if state.error is not None:
-                state.is_retrieved = True
-                raise self._fresh(state.error)
-            if state.is_done and self._load():
-                break
-            waiter = self.run.loop.create_future()
-            state.waiters.append(waiter)
-            if state.is_done:
-                self.run.want(self)
-            await waiter
+        try:
+            while state.value is _NOTHING:
+                if state.error is not None:
+                    state.is_retrieved = True
+                    raise self._fresh(state.error)
+                if state.is_done and self._load():
+                    break
+                waiter = state.new_waiter(self.run.loop)
+                if state.is_done:
+                    self.run.want(self)
+                yield from waiter
+        except ON_PURPOSE as error:
+            hide_inside(error)
+            raise
         state.is_retrieved = True
         value: ResultT_co = state.value
         return value
@@ -106,9 +112,7 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
     async def wait(self) -> None:
         """Wait until the function has ended, well or not."""
         while not self.state.is_done:
-            waiter = self.run.loop.create_future()
-            self.state.waiters.append(waiter)
-            await waiter
+            await self.state.new_waiter(self.run.loop)
 
     def _load(self) -> bool:
         state = self.state
@@ -192,11 +196,13 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         if self.state.is_done:
             self.run.loop.call_soon(callback, self, context=context)
         else:
+            if self.state.callbacks is None:
+                self.state.callbacks = []
             self.state.callbacks.append((callback, copy_context() if context is None else context))
 
     def remove_done_callback(self, callback: Callable[["RunHandle[Any]"], object]) -> int:
         """Call `callback` no more. Return how many times it was there."""
-        callbacks = self.state.callbacks
+        callbacks = self.state.callbacks or []
         left = [entry for entry in callbacks if entry[0] != callback]
         removed = len(callbacks) - len(left)
         self.state.callbacks = left
@@ -208,8 +214,8 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         is_first = not state.is_done
         state.is_done, state.error = True, error
         state.wake()
-        if is_first:
-            callbacks, state.callbacks = state.callbacks, []
+        if is_first and state.callbacks is not None:
+            callbacks, state.callbacks = state.callbacks, None
             for callback, context in callbacks:
                 self.run.loop.call_soon(callback, self, context=context)
 

@@ -77,7 +77,7 @@ class SessionCalls:
     async def call(self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]) -> Any:
         """Call `fn` on a node and return its result. Cancelled, it cancels the call."""
         run = (None if is_worker() else self._going_on(None)) or await self.run()
-        handle = run.call(fn, *args, **options)
+        handle = run.call_with(fn, args, options)
         try:
             return await handle
         except asyncio.CancelledError:
@@ -167,7 +167,7 @@ class _Ahead:
             self._changed.set()
 
     def _call(self, item: tuple[Any, ...]) -> None:
-        handle = self._run.call(self._fn, *item, **self._options)
+        handle = self._run.call_with(self._fn, item, self._options)
         self._left[handle] = None
         if self._ordered:
             self._note(handle)

@@ -60,8 +60,11 @@ def inside_hidden(
 
     @wraps(function)
     async def hidden(*args: P.args, **kwargs: P.kwargs) -> R:
-        with InsideHidden():
+        try:
             return await function(*args, **kwargs)
+        except ON_PURPOSE as error:
+            hide_inside(error)
+            raise
 
     return hidden
 
