@@ -1,5 +1,6 @@
 """Variables and directories of functions and runs, in the workers of a node within this process, and of daemons."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -243,6 +244,26 @@ async def test_directory_that_nodes_lack_is_sent_to_each_that_needs_it(
 
 def _output_of(command: str) -> str:
     return subprocess.run([command], check=True, capture_output=True, text=True).stdout
+
+
+async def test_directory_is_sent_for_functions_that_a_function_adds(
+    session: handoff.Session, tmp_path: Path
+) -> None:
+    directory = place(tmp_path, "one")
+    called = asyncio.create_task(session.call(_read_on, ["n1", "n2"] * 3, working_dir=directory))
+
+    while not called.done():
+        # Whatever ends, what the run does not need any more is dropped.
+        assert await session.call(len, "some") == 4
+
+    assert await called == "one"
+
+
+def _read_on(nodes: list[str]) -> Any:
+    if not nodes:
+        return Path("note.txt").read_text(encoding="utf-8")
+    dag = handoff.new()
+    return handoff.Subgraph(dag, result=dag.call(_read_on, nodes[1:], node=nodes[0]))
 
 
 async def test_directory_that_is_too_large_to_be_sent_is_an_error_that_says_so(

@@ -321,3 +321,13 @@ async def test_many_runs_at_once_share_what_was_sent(session: handoff.Session, a
     results = await asyncio.gather(*(result(session, app.double, number) for number in range(20)))
 
     assert results == [2 * number for number in range(20)]
+
+
+async def test_calls_go_to_nodes_that_come_later(daemons: Daemons, app: Any) -> None:
+    first = daemons.start("--name", "n1", "--cpu", "1")
+    async with handoff.Session(seeds=[first.address]) as session:
+        # The functions of the first are forgotten by then.
+        assert [await session.call(app.double, number, node="n1") for number in range(3)] == [0, 2, 4]
+        daemons.start("--name", "n2", "--cpu", "1", "--join", first.address)
+
+        assert await session.call(app.double, 4, node="n2") == 8

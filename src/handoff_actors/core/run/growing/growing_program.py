@@ -5,6 +5,7 @@ continuation. Here it gets its place in the program of the run: an index for eac
 numbers for templates, constants and values. Templates, which many additions have in common, are there once.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -67,6 +68,10 @@ class GrowingProgram:
         #: How many parts use each template; those that none uses, the one longest so first.
         self._users: dict[int, int] = dict.fromkeys(self._number_of.values(), 1)
         self._idle: dict[int, None] = {}
+        #: How many templates refer to each value that the app itself has.
+        self._referring = Counter(
+            index for template in program.templates for index in _app_values_of(template)
+        )
         #: By index. Functions that the run has begun with are never removed.
         self._part_of: dict[Index, ProgramPart] = {} if part_of is None else part_of
         #: What has been removed since `remove` was last called.
@@ -171,9 +176,12 @@ class GrowingProgram:
     ) -> ProgramPart:
         plan = added.plan
         new: list[int] = []
+        templates = [self._template(*each, new) for each in zip(added.templates, plan.templates, strict=True)]
+        if app_values:
+            app_values = self._without_templates(app_values, added)
         part = ProgramPart(
             indices,
-            [self._template(*each, new) for each in zip(added.templates, plan.templates, strict=True)],
+            templates,
             self._constants.take(len(added.constants)),
             self._values.take(len(added.values)),
             self._groups.take(len(plan.groups)),
@@ -197,9 +205,18 @@ class GrowingProgram:
             put(self._program.templates, [number], [replace(template, number=number)])
             put(self._plan.templates, [number], [spec])
             new.append(number)
+            self._referring.update(_app_values_of(template))
         self._users[number] = self._users.get(number, 0) + 1
         self._idle.pop(number, None)
         return number
+
+    def _without_templates(self, app_values: Collection[Index], added: Program) -> Collection[Index]:
+        """Leave out what belongs to templates, which outlive the part that has brought them."""
+        of_templates = {index for template in added.templates for index in _app_values_of(template)}
+        # The run had their templates already, and these refer to values that came before.
+        unused = [index for index in app_values if index in of_templates and not self._referring[index]]
+        self._removed.app_values.extend(unused)
+        return [index for index in app_values if index not in of_templates]
 
     def remove(self, indices: Iterable[Index]) -> Removed:
         """Remove functions."""
@@ -238,24 +255,34 @@ class GrowingProgram:
         for number in part.groups:
             self._plan.groups[number] = ()
             self._groups.give_back(number)
-        for number in part.templates:
-            self._users[number] -= 1
-            if self._users[number] == 0:
-                self._idle[number] = None
-        while len(self._idle) > MOST_IDLE_TEMPLATES:
-            gone.templates.append(self._remove_template())
         gone.app_values.extend(part.app_values)
         for index in part.app_values:
             self._program.foreign.remove(index)
+        self._leave_templates(part.templates, gone)
 
-    def _remove_template(self) -> int:
-        number = next(iter(self._idle))
+    def _leave_templates(self, numbers: Iterable[int], gone: Removed) -> None:
+        for number in numbers:
+            self._users[number] -= 1
+            if self._users[number] == 0:
+                self._idle[number] = None
+                if _is_of_one_part(self._program.templates[number]):
+                    self._remove_template(number, gone)
+        while len(self._idle) > MOST_IDLE_TEMPLATES:
+            self._remove_template(next(iter(self._idle)), gone)
+
+    def _remove_template(self, number: int, gone: Removed) -> None:
         del self._idle[number], self._users[number]
-        del self._number_of[_key(self._program.templates[number], self._plan.templates[number])]
+        template = self._program.templates[number]
+        del self._number_of[_key(template, self._plan.templates[number])]
+        gone.templates.append(number)
+        for index in _app_values_of(template):
+            self._referring[index] -= 1
+            if self._referring[index] == 0:
+                del self._referring[index]
+                gone.app_values.append(index)
         # Its number is not given to another: nodes may still have attempts that they have not heard the end of.
         self._program.templates[number] = NO_TEMPLATE
         self._plan.templates[number] = NO_TEMPLATE_SPEC
-        return number
 
 
 class _Placing:
@@ -336,6 +363,20 @@ def dependents_of(plan: Plan, index: Index) -> dict[Index, None]:
     if not isinstance(dependents, dict):
         dependents = plan.dependents[index] = dict.fromkeys(dependents)
     return dependents
+
+
+def _app_values_of(template: Template) -> list[Index]:
+    """Return the indices of values that the app makes for nodes that lack a directory, or modules."""
+    environment, modules = template.environment, template.modules
+    found = [] if modules is None else [modules.definitions.index]
+    return (
+        found if environment is None or environment.package is None else [*found, environment.package.index]
+    )
+
+
+def _is_of_one_part(template: Template) -> bool:
+    """True if no other part will have the template: a directory may have changed when it is used again."""
+    return template.environment is not None and template.environment.package is not None
 
 
 def _key(template: Template, spec: TemplateSpec) -> object:
