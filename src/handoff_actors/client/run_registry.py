@@ -15,6 +15,7 @@ from handoff_actors.actors.app.blame import Blame, PlanPart
 from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument
 from handoff_actors.actors.app.listening import Listening
+from handoff_actors.actors.app.run_growth import RunGrowth
 from handoff_actors.actors.app.run_host import RunHost
 from handoff_actors.actors.app.run_records import records_of
 from handoff_actors.actors.app.runner import RunnerActor
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 
 #: Encodes the plan of functions that are added to a run, and finds out which of them need not run.
-EncodePart = Callable[[RunnerActor, Plan, Index], Coroutine[Any, Any, tuple[Encoded, FoundResults]]]
+EncodePart = Callable[[RunnerActor, Plan], Coroutine[Any, Any, tuple[Encoded, FoundResults]]]
 Began = Callable[[RunnerActor, EncodePart], None]
 
 #: Runs of which nodes are told the progress, with each beat.
@@ -207,7 +208,6 @@ class RunRegistry:
         self,
         runner: RunnerActor,
         plan: Plan,
-        first_index: Index,
         *,
         settings: RunSettings,
         listening: Listening,
@@ -218,7 +218,7 @@ class RunRegistry:
         refused = self._find_foreign_values(plan, may_refuse=True)
         plan = settings.surrounded(plan)
         found, not_cached = await runner.look_up(plan)
-        encoded = await self._encode(plan, settings, listening, modules, first_index)
+        encoded = await self._encode(plan, settings, listening, modules, runner.growth)
         encoded.refused.update(not_cached | refused)
         return encoded, found
 
@@ -252,7 +252,7 @@ class RunRegistry:
         settings: RunSettings,
         listening: Listening,
         modules: Sequence[ModuleType],
-        first_index: Index = APP_VALUES,
+        growth: RunGrowth | None = None,
     ) -> Encoded:
         return await encode_program(
             plan,
@@ -262,7 +262,8 @@ class RunRegistry:
             self._session,
             retry_on=settings.retry_on,
             may_refuse=settings.on_failure == "continue",
-            first_index=first_index,
+            first_index=APP_VALUES if growth is None else growth.next_index,
+            known_modules={} if growth is None else growth.modules,
         )
 
     def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:

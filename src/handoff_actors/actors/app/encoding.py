@@ -3,11 +3,11 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Final, TypeVar
 
 from msgspec import Struct, field
@@ -78,6 +78,8 @@ class Encoded(Struct, frozen=True):
     refused: dict[Index, HandoffError]
     #: The index of the next value that the app has for the run.
     next_index: Index
+    #: The key of the own modules that its templates refer to, and the index of their definitions.
+    modules: tuple[bytes, Index] | None = None
 
 
 class _Parts(Struct):
@@ -108,14 +110,24 @@ async def encode_program(
     retry_on: RetryOn = None,
     may_refuse: bool = False,
     first_index: Index = APP_VALUES,
+    known_modules: Mapping[bytes, Index] = MappingProxyType({}),
 ) -> Encoded:
     """The program of a plan; `by_value` are modules that nodes may lack, `session` at most 16 characters.
 
-    `retry_on` is the rule of functions without one of their own, `first_index` that of the first value that stays in the app.
+    `retry_on` is the rule of functions without one of their own, `first_index` that of the first value that stays in the app,
+    `known_modules` are the indices of definitions that the run has already, by the keys of their modules.
     Raises SerializationError, which names the function; with `may_refuse` such functions are `refused`, and none raises.
     """
     encoder = _Encoder(
-        plan, inline_limit, listening, by_value, session, retry_on, first_index, may_refuse=may_refuse
+        plan,
+        inline_limit,
+        listening,
+        by_value,
+        session,
+        retry_on,
+        first_index,
+        known_modules,
+        may_refuse=may_refuse,
     )
     await encoder.encode()
     program = Program(
@@ -133,6 +145,7 @@ async def encode_program(
         encoder.definitions,
         encoder.refused,
         encoder.next_index,
+        encoder.modules,
     )
 
 
@@ -146,6 +159,7 @@ class _Encoder:
         session: str,
         retry_on: RetryOn,
         first_index: Index,
+        known_modules: Mapping[bytes, Index],
         *,
         may_refuse: bool,
     ) -> None:
@@ -168,6 +182,8 @@ class _Encoder:
         self._native_parts: set[Index] = set()
         self.directories: dict[Index, Path] = {}
         self.definitions: dict[Index, Callable[[], bytes]] = {}
+        self._known_modules = known_modules
+        self.modules: tuple[bytes, Index] | None = None
         #: Names of the app's own modules, and of those among them that code and values refer to.
         self._own = OWN_MODULES.names()
         self._own_used: set[str] = set()
@@ -399,8 +415,11 @@ class _Encoder:
         own = OWN_MODULES.set_of(self._own_used, is_left_out, named)
         if own is None:
             return
-        index = self._take_index()
+        index = self._known_modules.get(own.key)
+        if index is None:
+            index = self._take_index()
         self.definitions[index] = own.definitions
+        self.modules = own.key, index
         # How large they are shows once they have been made, if that has to be.
         modules = OwnModules(own.key, own.sources, Ref(index, 0, [""]))
         templates = self.parts.templates

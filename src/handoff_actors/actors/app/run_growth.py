@@ -53,6 +53,8 @@ class RunGrowth:
         self.listener: GrowthListener | None = None
         #: The index of the next value that the app will have for the run.
         self.next_index: Index = APP_VALUES
+        #: By the key of own modules: the index of their definitions.
+        self.modules: dict[bytes, Index] = {}
         #: By value: gives up the fetch of it.
         self._fetches = fetches
 
@@ -69,8 +71,14 @@ class RunGrowth:
         """
         self.next_index = encoded.next_index
         self._values |= encoded.large
-        self._packages.add(encoded.directories, encoded.definitions)
-        app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
+        definitions = encoded.definitions
+        if encoded.modules is not None:
+            key, index = encoded.modules
+            if self.modules.get(key) == index:
+                definitions = {}
+            self.modules[key] = index
+        self._packages.add(encoded.directories, definitions)
+        app_values = [*encoded.large, *encoded.directories, *definitions]
         self.feed(Grow(encoded.program, held, app_values, encoded.refused, found, let_go=let_go))
 
     def ended(self, indices: Sequence[Index]) -> None:
@@ -100,6 +108,8 @@ class RunGrowth:
         for index in effect.app_values:
             self._values.pop(index, None)
             self._packages.forget(index)
+            if index in self.modules.values():
+                self.modules = {key: known for key, known in self.modules.items() if known != index}
 
     def over(self, error: HandoffError | None) -> None:
         """Tell that the run is over."""

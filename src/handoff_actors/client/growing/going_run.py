@@ -10,7 +10,6 @@ from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.nested_wait import FunctionWait
 from handoff_actors.core.run.facts.resumption import FoundResults
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Index
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,9 +21,8 @@ class GoingRun(Struct, frozen=True):
     """A run that has begun and takes functions."""
 
     runner: RunnerActor
-    #: Encodes the plan of further functions, and finds out which need not run; the first value that stays in the app has the
-    #: given index.
-    encode: Callable[[Plan, Index], Coroutine[Any, Any, tuple[Encoded, FoundResults]]]
+    #: Encodes the plan of further functions, and finds out which need not run.
+    encode: Callable[[Plan], Coroutine[Any, Any, tuple[Encoded, FoundResults]]]
     #: Ends with the run.
     task: "asyncio.Task[Run]"
     #: The wait of the function that has begun it, if it is within one: as long as some function of the run has yet to end.

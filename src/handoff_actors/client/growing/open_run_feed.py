@@ -164,7 +164,7 @@ class OpenRunFeed(OpenRunFacts):
 
     async def _add_plan(self, plan: Plan) -> None:
         growth = self._going.runner.growth
-        encoded, found = await self._going.encode(plan, growth.next_index)
+        encoded, found = await self._going.encode(plan)
         missing = next((each for each in plan.outer if not self._are_known([each])), None)
         if missing is not None:
             # It has been forgotten while this was encoded.
