@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from handoff_actors.core.nodes import NodeDown
 from handoff_actors.core.run.events import (
@@ -36,7 +37,14 @@ from handoff_actors.errors import (
 from handoff_actors.graph import DAG, Argument, Function, Plan
 from handoff_actors.graph.argument import Constant
 from handoff_actors.ids import FunctionId, Index
-from handoff_actors.wire.messages.jobs import Ref, Template, Ticket, ValueKey
+from handoff_actors.wire.messages.jobs import (
+    OwnModules,
+    Ref,
+    Template,
+    TemplateEnvironment,
+    Ticket,
+    ValueKey,
+)
 from handoff_actors.wire.messages.runs import CancelJobs, Copy, Drop
 from tests.core.builders import (
     RUN,
@@ -52,6 +60,9 @@ from tests.core.builders import (
     options,
     recalled,
 )
+
+#: The index of a value that the app has.
+APP_VALUE = 1 << 40
 
 
 def open_run(*names: str, **changes: object) -> RunMachine:
@@ -443,6 +454,53 @@ def test_values_of_the_app_are_dropped_with_the_functions_that_took_them() -> No
 
     assert drops(effects) == {"a": [ValueKey(10**9, 0)]}
     assert FunctionsForgotten([0], [10**9], []) in effects
+
+
+def run_and_forget(run: RunMachine, part: Program, app_values: Sequence[Index] = ()) -> Drop | None:
+    """Add a function, have it run, and let go of it. Returns what its node is told then."""
+    (effect,) = [each for each in then(run, Grow(part, [0], app_values)) if assigned([each])]
+    job = job_in(effect)
+    then(run, completed("a", done(job.index, attempt=job.attempt)))
+    told = [each.message for each in then(run, LetGo([part.plan.ids[0]])) if isinstance(each, SendToNode)]
+    assert len(told) <= 1
+    return told[0] if told else None  # type: ignore[return-value]
+
+
+def within(part: Program, **changes: object) -> Program:
+    return replace(part, templates=[replace(template, **changes) for template in part.templates])
+
+
+def modules(index: Index, key: bytes = b"key") -> OwnModules:
+    return OwnModules(key, {}, Ref(index, 0, [""]))
+
+
+def test_definitions_of_modules_stay_in_the_app_as_long_as_a_template_refers_to_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("handoff_actors.core.run.growing.growing_program.MOST_IDLE_TEMPLATES", 1)
+    run = open_run()
+    first, again, other = APP_VALUE, APP_VALUE + 1, APP_VALUE + 2
+
+    told = run_and_forget(run, within(part_of(call("x")), modules=modules(first)), [first])
+    assert told is None
+    # The run has the template already, with the definitions that came first.
+    told = run_and_forget(run, within(part_of(call("y")), modules=modules(again)), [again])
+    assert told == Drop(RUN, [ValueKey(again, 0)], [])
+    # The template goes, and another one of the same modules stays.
+    told = run_and_forget(run, within(part_of(call("z", timeout=1.0)), modules=modules(first)))
+    assert told == Drop(RUN, [], [0])
+    told = run_and_forget(run, within(part_of(call("x")), modules=modules(other, b"2")), [other])
+    assert told == Drop(RUN, [ValueKey(first, 0)], [1])
+
+
+def test_directory_stays_in_the_app_as_long_as_functions_work_there() -> None:
+    run = open_run()
+    environment = TemplateEnvironment({}, b"/there", Ref(APP_VALUE, 0, [""]))
+
+    told = run_and_forget(run, within(part_of(call("x")), environment=environment), [APP_VALUE])
+
+    # Later functions get it anew, as it may have changed.
+    assert told == Drop(RUN, [ValueKey(APP_VALUE, 0)], [0])
 
 
 def test_what_is_to_be_recorded_is_forgotten_after_that() -> None:
