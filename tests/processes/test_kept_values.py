@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from tests.daemons import Daemon
+from tests.daemons import Daemon, Daemons
 from tests.processes import functions
 from tests.processes.app import App
-from tests.processes.pair import pair
+from tests.processes.pair import pair, start
 
 pytestmark = pytest.mark.processes
 
@@ -213,6 +213,41 @@ async def test_a_node_that_leaves_hands_what_it_keeps_under_names_to_another() -
             assert await total_of(session, kept) == LARGE
         assert "kept values handed over" in leaves.log()
         assert leaves.leftovers() == []
+
+
+async def test_a_value_that_was_put_moves_off_a_node_that_leaves() -> None:
+    value = list(range(500_000))
+    with pair() as nodes:
+        async with handoff.Session(seeds=[nodes[0].address]) as session, asyncio.timeout(30):
+            put = await session.put(value)
+            (leaves,) = [node for node in nodes if node.name == put.node]
+
+            assert await asyncio.to_thread(leaves.terminate) == 0
+
+            assert leaves.leftovers() == []
+            assert await session.call(sum, put) == sum(value)
+            assert await put == value
+            del put
+            gc.collect()
+            await until_nothing_is_stored(session)
+
+
+async def test_a_value_that_was_put_waits_for_a_node_to_move_to() -> None:
+    daemons = Daemons()
+    try:
+        first = start(daemons, "n1")
+        async with handoff.Session(seeds=[first.address]) as session, asyncio.timeout(30):
+            put = await session.put("some")
+            leaving = asyncio.create_task(asyncio.to_thread(first.terminate))
+            await asyncio.to_thread(first.wait_for_log, "draining")
+
+            start(daemons, "n2", "--join", first.address)
+
+            assert await leaving == 0
+            assert await session.call(str.upper, put) == "SOME"
+        assert first.leftovers() == []
+    finally:
+        daemons.close()
 
 
 async def test_the_last_node_says_what_is_lost_with_it() -> None:

@@ -353,6 +353,8 @@ class Hub:
         if isinstance(event, NodeDown):
             self._values.node_gone(event.name, event.reason)
             self.kept.node_gone(event.name)
+        else:
+            self.kept.node_up(event)
 
     def message_received(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import logging
 import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from handoff_actors.actors.app.foreign_arguments import FoundValue
@@ -13,6 +15,7 @@ from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.client.run import StoredValue
 from handoff_actors.core.cluster.value_placement import by_room
+from handoff_actors.core.nodes import NodeUp
 from handoff_actors.errors import ValueLost
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import ToNode
@@ -20,6 +23,8 @@ from handoff_actors.wire.messages.jobs import Ref, ValueOf
 from handoff_actors.wire.messages.kept import DropKept, FindKept, Keep, KeptAnswer, KeptEntry
 from handoff_actors.wire.messages.members import Advert
 from handoff_actors.wire.payload import decode, encode
+
+log = logging.getLogger(__name__)
 
 #: Kept values have this index within their own run number.
 _INDEX: Index = 0
@@ -56,6 +61,10 @@ class KeptClient:
         self._numbers = itertools.count(1)
         #: The answers that are to come, by the node and the number of the request; None: the node is gone.
         self._expected: dict[tuple[str, int], asyncio.Future[KeptAnswer | None]] = {}
+        #: Values that were put on a node, as long as they are referred to.
+        self._put: weakref.WeakSet[KeptValueOwner] = weakref.WeakSet()
+        self._leaving: set[str] = set()
+        self._moves: dict[RunId, asyncio.Task[None]] = {}
 
     async def keep(self, value: FoundValue, name: str, ttl_s: float) -> None:
         """Have the nodes that hold a value keep it under a name. Raises ValueLost."""
@@ -102,22 +111,59 @@ class KeptClient:
         [node] = entries
         owner = KeptValueOwner(self._host, run, "", len(encoded), [node])
         owner.drop_when_collected(asyncio.get_running_loop())
+        self._put.add(owner)
+        self._move_off_leaving()
         return StoredValue(owner, "", node, len(encoded))
 
     def heard(self, name: str, answer: KeptAnswer) -> None:
         """Take the answer of a node."""
         self._answered(name, answer.request, answer)
 
+    def node_up(self, event: NodeUp) -> None:
+        """Have what was put on a node that leaves move to another one, now or once there is one that takes it."""
+        if event.leaving:
+            self._leaving.add(event.name)
+        self._move_off_leaving()
+
     def node_gone(self, name: str) -> None:
         """Expect nothing more from a node."""
+        self._leaving.discard(name)
         for node, request in list(self._expected):
             if node == name:
                 self._answered(node, request, None)
 
     def close(self) -> None:
         """Expect nothing more from any node."""
+        for move in self._moves.values():
+            move.cancel()
         for node, request in list(self._expected):
             self._answered(node, request, None)
+
+    def _move_off_leaving(self) -> None:
+        if not self._leaving:
+            return
+        for owner in list(self._put):
+            if owner.run not in self._moves and self._leaving.issuperset(owner.nodes):
+                move = asyncio.get_running_loop().create_task(self._move(owner), name="move of a value")
+                self._moves[owner.run] = move
+                move.add_done_callback(partial(self._moved, owner.run))
+
+    async def _move(self, owner: "KeptValueOwner") -> None:
+        """Have another node keep what was put on one that leaves: the roomiest one that does."""
+        for advert in by_room(self._host.adverts()):
+            if advert.name in owner.refused_by:
+                continue
+            if await self._keep([advert.name], "", owner.run, owner.ref(), 0.0):
+                for name in owner.nodes:
+                    self._host.send(name, DropKept(0, "", owner.run))
+                owner.nodes[:] = [advert.name]
+                return
+            owner.refused_by.add(advert.name)
+
+    def _moved(self, run: RunId, move: "asyncio.Task[None]") -> None:
+        del self._moves[run]
+        if not move.cancelled() and (error := move.exception()) is not None:
+            log.error("a value that was put on a node does not move", exc_info=error)
 
     def _answered(self, name: str, request: int, answer: KeptAnswer | None) -> None:
         expected = self._expected.get((name, request))
@@ -171,25 +217,28 @@ class KeptValueOwner:
 
     def __init__(self, host: KeptHost, run: RunId, name: str, nbytes: int, nodes: Sequence[str]) -> None:
         self.host = host
-        self._run = run
+        self.run = run
         self._name = name
         self._nbytes = nbytes
-        self._nodes = nodes
+        #: Names of the nodes that keep it.
+        self.nodes = list(nodes)
+        #: Names of nodes that it could not move to.
+        self.refused_by: set[str] = set()
         self._subject = f"the value kept as {name!r}" if name else _PUT
         self._decoded: list[Any] = []
 
     def drop_when_collected(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the nodes drop the value once nobody refers to this."""
-        weakref.finalize(self, _drop_soon, loop, self.host, list(self._nodes), self._run).atexit = False
+        weakref.finalize(self, _drop_soon, loop, self.host, self.nodes, self.run).atexit = False
 
     def holders(self) -> list[str]:
         """See ValueSource."""
         there = {advert.name for advert in self.host.adverts()}
-        return [node for node in self._nodes if node in there]
+        return [node for node in self.nodes if node in there]
 
     def ref(self) -> Ref:
         """See ValueSource."""
-        addresses = [advert.address for advert in self.host.adverts() if advert.name in self._nodes]
+        addresses = [advert.address for advert in self.host.adverts() if advert.name in self.nodes]
         return Ref(_INDEX, self._nbytes, addresses)
 
     def find(self, _: object) -> FoundValue:
@@ -197,7 +246,7 @@ class KeptValueOwner:
         if not self.holders():
             raise ValueLost(self._name, "the nodes that had it are gone", self._subject)
         return FoundValue(
-            self._run, self, None, self._name, self._subject, self, f"kept {self._run:016x}".encode()
+            self.run, self, None, self._name, self._subject, self, f"kept {self.run:016x}".encode()
         )
 
     async def fetch(self, _: object) -> Any:
@@ -214,7 +263,7 @@ class KeptValueOwner:
             if not answer.done():
                 answer.set_result(value)
 
-        give_up = self.host.fetch(self._run, _INDEX, self._nbytes, self.holders(), done)
+        give_up = self.host.fetch(self.run, _INDEX, self._nbytes, self.holders(), done)
         try:
             fetched = await answer
         finally:

@@ -22,7 +22,8 @@ class SessionValues(ABC):
         """Place a value on a node once, as an argument of many functions and runs of this session, by reference.
 
         It goes to the node with the most memory to spare, and from there to others whose functions take it. It is dropped once
-        nobody refers to what this returns, or with the session; if the node is lost, a run that needs it raises ValueLost.
+        nobody refers to what this returns, or with the session. It moves to another node if that one leaves in good order; if
+        the node is lost, a run that needs it raises ValueLost.
 
         :param value: Anything that can be pickled.
         :returns: A `StoredValue`: awaited, it is the value again.

@@ -1,7 +1,8 @@
 """Values that a node keeps beyond their run: under a name for a time, or without one for as long as a peer wants them.
 
 Each has a run number of its own, so that it is stored, linked and fetched as any other value is. Nobody makes it again: it is
-lost with the node, unless that leaves in good order. Then others are asked to keep those with names.
+lost with the node, unless that leaves in good order. Then others are asked to keep it: by the node if it has a name, and by
+whoever wants it if it has none.
 """
 
 from collections.abc import Iterable
@@ -115,9 +116,9 @@ class KeptValues:
         return min((time for time in times if time is not None), default=None)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all values that are kept."""
-        return sum(self._inputs.size(run, INDEX) or 0 for run in self._kept)
+    def named_nbytes(self) -> int:
+        """Bytes of the values that are here under names."""
+        return sum(self._inputs.size(run, INDEX) or 0 for run in self._named(""))
 
     def _keep(self, peer: PeerId, wanted: Keep, now: float) -> list[NodeEffect]:
         run, value = wanted.run, wanted.value

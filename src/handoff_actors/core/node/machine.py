@@ -480,7 +480,7 @@ class NodeMachine:
         effects += self._advertiser.speak(self._standing(), self.advertisement, now)
         effects += self._clients.take_changes()
         effects += self._spill_policy.take_changes(now)
-        is_busy = self._drain.has_begun and (self.is_working or self._inputs.nbytes > self._kept.nbytes)
+        is_busy = self._drain.has_begun and (self.is_working or self._inputs.nbytes > self._kept.named_nbytes)
         return effects + self._drain.effects(now, runs=len(self._clients), is_busy=is_busy)
 
     def _standing(self) -> Standing:
