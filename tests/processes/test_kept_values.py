@@ -205,8 +205,11 @@ async def test_a_node_that_leaves_hands_what_it_keeps_under_names_to_another() -
             run = await array_on(session, leaves.name)
             await run.keep("made", "moved", ttl="1h")
             await run.release()
+            before = await session.kept("moved")
 
             await asyncio.to_thread(leaves.terminate)
+
+            assert await total_of(session, before) == LARGE
 
             kept = await session.kept("moved")
             assert kept.node == stays.name

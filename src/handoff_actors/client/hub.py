@@ -354,7 +354,7 @@ class Hub:
             self._values.node_gone(event.name, event.reason)
             self.kept.node_gone(event.name)
         else:
-            self.kept.node_up(event)
+            self.kept.nodes_changed()
 
     def message_received(self, name: str, message: FromNode) -> None:  # noqa: C901 - one table
         """See ConnectionListener."""

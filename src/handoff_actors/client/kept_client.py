@@ -15,7 +15,6 @@ from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.client.run import StoredValue
 from handoff_actors.core.cluster.value_placement import by_room
-from handoff_actors.core.nodes import NodeUp
 from handoff_actors.errors import ValueLost
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import ToNode
@@ -61,10 +60,9 @@ class KeptClient:
         self._numbers = itertools.count(1)
         #: The answers that are to come, by the node and the number of the request; None: the node is gone.
         self._expected: dict[tuple[str, int], asyncio.Future[KeptAnswer | None]] = {}
-        #: Values that were put on a node, as long as they are referred to.
-        self._put: weakref.WeakSet[KeptValueOwner] = weakref.WeakSet()
-        self._leaving: set[str] = set()
-        self._moves: dict[RunId, asyncio.Task[None]] = {}
+        #: Values that are referred to.
+        self._owners: weakref.WeakSet[KeptValueOwner] = weakref.WeakSet()
+        self._moves: dict[KeptValueOwner, asyncio.Task[None]] = {}
 
     async def keep(self, value: FoundValue, name: str, ttl_s: float) -> None:
         """Have the nodes that hold a value keep it under a name. Raises ValueLost."""
@@ -93,7 +91,9 @@ class KeptClient:
         nbytes = max(
             entry.nbytes for answer in answers.values() for entry in answer.values if entry.run == run
         )
-        return StoredValue(KeptValueOwner(self._host, run, name, nbytes, nodes), name, nodes[0], nbytes)
+        owner = KeptValueOwner(self._host, run, name, nbytes, nodes)
+        self._owners.add(owner)
+        return StoredValue(owner, name, nodes[0], nbytes)
 
     async def drop(self, name: str) -> None:
         """Have all nodes drop the value of a name. Raises KeyError where none keeps one."""
@@ -111,26 +111,32 @@ class KeptClient:
         [node] = entries
         owner = KeptValueOwner(self._host, run, "", len(encoded), [node])
         owner.drop_when_collected(asyncio.get_running_loop())
-        self._put.add(owner)
-        self._move_off_leaving()
+        self._owners.add(owner)
+        self.nodes_changed()
         return StoredValue(owner, "", node, len(encoded))
 
     def heard(self, name: str, answer: KeptAnswer) -> None:
         """Take the answer of a node."""
         self._answered(name, answer.request, answer)
 
-    def node_up(self, event: NodeUp) -> None:
-        """Have what was put on a node that leaves move to another one, now or once there is one that takes it."""
-        if event.leaving:
-            self._leaving.add(event.name)
-        self._move_off_leaving()
+    def nodes_changed(self) -> None:
+        """Follow values that move off nodes that leave, or have them move, now or once there is another one that takes them."""
+        if not self._owners:
+            return
+        staying = {advert.name for advert in self._host.adverts() if not advert.leaving}
+        for owner in list(self._owners):
+            if staying.isdisjoint(owner.nodes) and not (owner.is_lost or owner in self._moves):
+                follow = self._look_for(owner) if owner.name else self._move(owner)
+                move = asyncio.get_running_loop().create_task(follow, name="move of a value")
+                self._moves[owner] = move
+                move.add_done_callback(partial(self._moved, owner))
 
     def node_gone(self, name: str) -> None:
         """Expect nothing more from a node."""
-        self._leaving.discard(name)
         for node, request in list(self._expected):
             if node == name:
                 self._answered(node, request, None)
+        self.nodes_changed()
 
     def close(self) -> None:
         """Expect nothing more from any node."""
@@ -139,18 +145,23 @@ class KeptClient:
         for node, request in list(self._expected):
             self._answered(node, request, None)
 
-    def _move_off_leaving(self) -> None:
-        if not self._leaving:
-            return
-        for owner in list(self._put):
-            if owner.run not in self._moves and self._leaving.issuperset(owner.nodes):
-                move = asyncio.get_running_loop().create_task(self._move(owner), name="move of a value")
-                self._moves[owner.run] = move
-                move.add_done_callback(partial(self._moved, owner.run))
+    async def _look_for(self, owner: "KeptValueOwner") -> None:
+        """Find out to which nodes one that leaves, or has left, has handed a value with a name."""
+        others = [name for name in self._names() if name not in owner.nodes]
+        answers = await self._ask(others, lambda request: FindKept(request, owner.name))
+        found = [
+            node for node, answer in answers.items() if owner.run in {each.run for each in answer.values}
+        ]
+        if found:
+            owner.nodes[:] = found
+        else:
+            owner.is_lost = not owner.holders()
 
     async def _move(self, owner: "KeptValueOwner") -> None:
         """Have another node keep what was put on one that leaves: the roomiest one that does."""
-        for advert in by_room(self._host.adverts()):
+        owner.is_lost = not owner.holders()
+        candidates = [] if owner.is_lost else by_room(self._host.adverts())
+        for advert in candidates:
             if advert.name in owner.refused_by:
                 continue
             if await self._keep([advert.name], "", owner.run, owner.ref(), 0.0):
@@ -160,10 +171,10 @@ class KeptClient:
                 return
             owner.refused_by.add(advert.name)
 
-    def _moved(self, run: RunId, move: "asyncio.Task[None]") -> None:
-        del self._moves[run]
+    def _moved(self, owner: "KeptValueOwner", move: "asyncio.Task[None]") -> None:
+        del self._moves[owner]
         if not move.cancelled() and (error := move.exception()) is not None:
-            log.error("a value that was put on a node does not move", exc_info=error)
+            log.error("a value that a node keeps can't be followed", exc_info=error)
 
     def _answered(self, name: str, request: int, answer: KeptAnswer | None) -> None:
         expected = self._expected.get((name, request))
@@ -218,12 +229,14 @@ class KeptValueOwner:
     def __init__(self, host: KeptHost, run: RunId, name: str, nbytes: int, nodes: Sequence[str]) -> None:
         self.host = host
         self.run = run
-        self._name = name
+        self.name = name
         self._nbytes = nbytes
         #: Names of the nodes that keep it.
         self.nodes = list(nodes)
         #: Names of nodes that it could not move to.
         self.refused_by: set[str] = set()
+        #: True once no node has it any more.
+        self.is_lost = False
         self._subject = f"the value kept as {name!r}" if name else _PUT
         self._decoded: list[Any] = []
 
@@ -244,9 +257,9 @@ class KeptValueOwner:
     def find(self, _: object) -> FoundValue:
         """See ValueOwner."""
         if not self.holders():
-            raise ValueLost(self._name, "the nodes that had it are gone", self._subject)
+            raise ValueLost(self.name, "the nodes that had it are gone", self._subject)
         return FoundValue(
-            self.run, self, None, self._name, self._subject, self, f"kept {self.run:016x}".encode()
+            self.run, self, None, self.name, self._subject, self, f"kept {self.run:016x}".encode()
         )
 
     async def fetch(self, _: object) -> Any:
@@ -270,7 +283,7 @@ class KeptValueOwner:
             if answer.cancelled():
                 give_up()
         if isinstance(fetched, FetchFailure):
-            raise ValueLost(self._name, fetched.reason, self._subject)
+            raise ValueLost(self.name, fetched.reason, self._subject)
         return fetched
 
 
