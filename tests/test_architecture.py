@@ -54,12 +54,14 @@ MAY_CATCH_EVERYTHING = {
 #: Seeds are asked on after the first of them has answered, until `close`. A task group around the block of `async with` would
 #: wrap the errors that the user's code raises there. The same holds for an open run, which may outlive the block besides, as a
 #: session's own does: `OpenRun` awaits its tasks. A map's source is read while results are given, until the map awaits that.
+#: Values move off nodes that leave without anybody who waits for it, until the session ends.
 MAY_START_BARE_TASKS = {
     "actors/join_files/meeting.py",
     "actors/joining.py",
     "actors/node/actor.py",
     "client/api.py",
     "client/hub.py",
+    "client/kept_client.py",
     "client/growing/open_run.py",
     "client/run_registry.py",
     "client/growing/session_calls.py",
