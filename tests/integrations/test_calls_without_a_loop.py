@@ -36,7 +36,7 @@ def test_results_of_a_map_come_in_order_up_to_an_error() -> None:
         got.extend(handoff.map_sync(half, range(10, 20)))
     assert list(handoff.map_sync(half, [])) == []
     with pytest.raises(TypeError, match="no source"):
-        handoff.map_sync(half, 3)  # type: ignore[arg-type]
+        handoff.map_sync(half, 3)  # type: ignore[call-overload]
 
 
 def test_results_before_an_error_come_first() -> None:
@@ -76,7 +76,7 @@ def frames_of(error: BaseException) -> list[str]:
         lambda: list(handoff.map_sync(half, [1], [2])),
         lambda: list(handoff.map_sync(half, async_items())),
         lambda: handoff.map_sync(half, [1], ahead=0),
-        lambda: handoff.map_sync(half, 1),  # type: ignore[arg-type]
+        lambda: handoff.map_sync(half, 1),  # type: ignore[call-overload]
     ],
 )
 def test_errors_show_frames_of_users_alone(call: Callable[[], object]) -> None:

@@ -385,7 +385,7 @@ async def test_errors_of_a_map_come_in_their_turn(session: Session) -> None:
     assert results[0] == 1.0
     assert isinstance(results[1], handoff.FunctionFailed)
     with pytest.raises(TypeError, match="no source"):
-        session.map(double, 3)  # type: ignore[arg-type]
+        session.map(double, 3)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="ahead"):
         [y async for y in session.map(double, [1], ahead=0)]
 

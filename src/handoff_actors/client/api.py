@@ -4,7 +4,7 @@ import asyncio
 import atexit
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions, OpenRunOptions
@@ -94,6 +94,42 @@ async def call(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
         raise
 
 
+@overload
+def map(  # noqa: A001 - the name that users know
+    fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> AsyncGenerator[ResultT, None]: ...
+@overload
+def map(  # noqa: A001 - the name that users know
+    fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> AsyncGenerator[ResultT, None]: ...
+@overload
+def map(  # noqa: A001 - the name that users know
+    fn: Callable[..., ResultT | Subgraph[ResultT]],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> AsyncGenerator[ResultT, None]: ...
+@overload
+def map(  # noqa: A001 - the name that users know
+    fn: Callable[..., Any],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: bool,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> AsyncGenerator[Any, None]: ...
 def map(  # noqa: A001 - the name that users know
     fn: Callable[..., Any],
     *sources: Iterable[Any] | AsyncIterable[Any],

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 from uuid import uuid4
 
 from handoff_actors.client.execute_options import OpenRunOptions
@@ -67,6 +67,46 @@ class CallingSession(SessionValues):
         """Return a coroutine that does the same as `call`, for this package: it hides no frames."""
         return self._calls.call(fn, args, options)
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        *sources: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+        ahead: int = AHEAD,
+        **options: Any,
+    ) -> AsyncGenerator[ResultT, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *sources: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+        ahead: int = AHEAD,
+        **options: Any,
+    ) -> AsyncGenerator[ResultT, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., ResultT | Subgraph[ResultT]],
+        *sources: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+        ahead: int = AHEAD,
+        **options: Any,
+    ) -> AsyncGenerator[ResultT, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *sources: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        return_exceptions: bool,
+        ahead: int = AHEAD,
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]: ...
     def map(
         self,
         fn: Callable[..., Any],

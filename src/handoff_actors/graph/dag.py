@@ -280,6 +280,33 @@ class DAG:
         """
         return mapped(self, "filter", fn, over, options)
 
+    @overload
+    def reduce(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        over: object,
+        *,
+        initial: object = NONE_GIVEN,
+        **options: Any,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def reduce(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        over: object,
+        *,
+        initial: object = NONE_GIVEN,
+        **options: Any,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def reduce(
+        self,
+        fn: Callable[..., ResultT | Subgraph[ResultT]],
+        over: object,
+        *,
+        initial: object = NONE_GIVEN,
+        **options: Any,
+    ) -> Handle[ResultT]: ...
     def reduce(
         self, fn: Callable[..., Any], over: object, *, initial: object = NONE_GIVEN, **options: Any
     ) -> Handle[Any]:

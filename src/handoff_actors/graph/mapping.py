@@ -330,6 +330,30 @@ class MappedHandle(Handle[list[ItemT_co]], frozen=True, eq=False):
         """Leave out the items for which a function returns what is false. See `DAG.filter`."""
         return _extended(self.chain, "filter", fn, options)
 
+    @overload
+    def reduce(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+        *,
+        initial: object = NONE_GIVEN,
+        **options: Any,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def reduce(
+        self,
+        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+        *,
+        initial: object = NONE_GIVEN,
+        **options: Any,
+    ) -> Handle[ResultT]: ...
+    @overload
+    def reduce(
+        self,
+        fn: Callable[..., ResultT | Subgraph[ResultT]],
+        *,
+        initial: object = NONE_GIVEN,
+        **options: Any,
+    ) -> Handle[ResultT]: ...
     def reduce(self, fn: Callable[..., Any], *, initial: object = NONE_GIVEN, **options: Any) -> Handle[Any]:
         """Make one value of all items. See `DAG.reduce`."""
         reduction = Reduction(_checked(self.chain.dag, fn, options, 2), initial, options)

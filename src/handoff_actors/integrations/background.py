@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from handoff_actors.client.execute_options import ExecuteOptions
 from handoff_actors.client.process.forks import Owner
@@ -18,10 +18,12 @@ from handoff_actors.client.run import Run
 from handoff_actors.client.session import Session
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.dag import DAG
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.integrations.loop_thread import LoopThread
 from handoff_actors.workers.child.loading import check_may_start
 
 T = TypeVar("T")
+ResultT = TypeVar("ResultT")
 
 
 class BackgroundSession:
@@ -114,6 +116,24 @@ def shared() -> BackgroundSession:
         return _shared[0]
 
 
+@overload
+def call_sync(
+    fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
+@overload
+def call_sync(
+    fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
+@overload
+def call_sync(
+    fn: Callable[..., ResultT | Subgraph[ResultT]],
+    *args: object,
+    **options: Any,
+) -> ResultT: ...
 def call_sync(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     """Call a function on a node while this thread waits, and return its result.
 

@@ -2,21 +2,60 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Final, Literal, TypeVar, overload
 
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.growing.run_handle import RunHandle
 from handoff_actors.client.growing.session_calls import AHEAD, FILLS_FOR_S, check_ahead, check_sources
 from handoff_actors.client.process.tracebacks import ON_PURPOSE, InsideHidden, hide_inside
 from handoff_actors.errors import HandoffError
+from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.integrations.background import BackgroundSession, shared
+
+ResultT = TypeVar("ResultT")
 
 #: Results that are taken from the loop at once, and the seconds that further ones are taken for.
 _MOST_AT_ONCE: Final = 1024
 _TAKING_S: Final = 0.01
 
 
+@overload
+def map_sync(
+    fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> Iterator[ResultT]: ...
+@overload
+def map_sync(
+    fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> Iterator[ResultT]: ...
+@overload
+def map_sync(
+    fn: Callable[..., ResultT | Subgraph[ResultT]],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> Iterator[ResultT]: ...
+@overload
+def map_sync(
+    fn: Callable[..., Any],
+    *sources: Iterable[Any] | AsyncIterable[Any],
+    ordered: bool = True,
+    return_exceptions: bool,
+    ahead: int = AHEAD,
+    **options: Any,
+) -> Iterator[Any]: ...
 def map_sync(
     fn: Callable[..., Any],
     *sources: Iterable[Any] | AsyncIterable[Any],

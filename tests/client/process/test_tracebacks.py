@@ -202,7 +202,7 @@ GROWING: dict[str, Callable[[handoff.Session], Any]] = {
     "map in any order": lambda session: all_of(session.map(divide, [1, 0], ordered=False)),
     "wrong map": lambda session: all_of(session.map(divide, [1], no_option=2)),
     "map ahead": lambda session: all_of(session.map(divide, [1], ahead=0)),
-    "map of nothing": lambda session: all_of(session.map(divide, 1)),  # type: ignore[arg-type]
+    "map of nothing": lambda session: all_of(session.map(divide, 1)),  # type: ignore[call-overload]
     "open run": lambda session: all_of(session.open_run(max_pending=0)),  # type: ignore[arg-type]
 }
 
