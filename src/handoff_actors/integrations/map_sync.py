@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, Literal, TypeVar, overload
 
@@ -102,6 +103,10 @@ class _Calls:
         self._ahead = ahead
         #: Those whose results have not been taken, in order.
         self._left: dict[RunHandle[Any], None] = {}
+        #: Of those, where any may be next: those that have ended, in that order, and those that the loop has yet to watch.
+        self._done: deque[RunHandle[Any]] = deque()
+        self._unwatched: deque[RunHandle[Any]] = deque()
+        self._changed = asyncio.Event()
         self._is_source_left = True
         #: What the source has raised, which comes behind the results of the items before.
         self._error: Exception | None = None
@@ -146,51 +151,56 @@ class _Calls:
             item = next(items, None)
             if item is None:
                 return False
-            self._left[run.call(self._fn, *item, **self._options)] = None
+            handle = run.call(self._fn, *item, **self._options)
         except Exception as error:  # noqa: BLE001 - the source is the user's
             self._error = error
             return False
+        self._left[handle] = None
+        if not self._ordered:
+            self._unwatched.append(handle)
         return True
 
     def _may_take(self) -> bool:
         """True if the result that is to be given next is there; in any order: if one is."""
         if self._ordered:
             return next(iter(self._left)).done()
-        return any(handle.done() for handle in self._left)
+        return bool(self._done) or any(handle.done() for handle in self._unwatched)
 
     async def _ended(self) -> list[tuple[Any, HandoffError | None]]:
         """Take results, many at a time, as each time costs two changes of threads; wait for the first one."""
+        while self._unwatched:
+            self._unwatched.popleft().add_done_callback(self._note)
         clock = asyncio.get_running_loop().time
         taken: list[tuple[Any, HandoffError | None]] = []
         until = clock() + _TAKING_S
         while self._left and len(taken) < _MOST_AT_ONCE and clock() < until:
-            if not self._may_take():
-                if taken:
-                    break
-                await self._wait()
-                until = clock() + _TAKING_S
-            for handle in list(self._left) if not self._ordered else [next(iter(self._left))]:
-                if handle.done():
-                    taken.append(await _outcome_of(handle))
-                    del self._left[handle]
+            handle = self._next()
+            if handle is not None:
+                taken.append(await _outcome_of(handle))
+                del self._left[handle]
+                continue
+            if taken:
+                break
+            await self._wait()
+            until = clock() + _TAKING_S
         return taken
+
+    def _next(self) -> RunHandle[Any] | None:
+        if not self._ordered:
+            return self._done.popleft() if self._done else None
+        first = next(iter(self._left))
+        return first if first.done() else None
+
+    def _note(self, handle: RunHandle[Any]) -> None:
+        self._done.append(handle)
+        self._changed.set()
 
     async def _wait(self) -> None:
         if self._ordered:
             await next(iter(self._left)).wait()
             return
-        ended = asyncio.Event()
-
-        def note(_: object) -> None:
-            ended.set()
-
-        for handle in self._left:
-            handle.add_done_callback(note)
-        try:
-            await ended.wait()
-        finally:
-            for handle in self._left:
-                handle.remove_done_callback(note)
+        self._changed.clear()
+        await self._changed.wait()
 
 
 async def _outcome_of(handle: RunHandle[Any]) -> tuple[Any, HandoffError | None]:
