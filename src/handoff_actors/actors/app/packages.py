@@ -72,12 +72,16 @@ class Packages:
     def _ended(
         self, index: Index, failed: Callable[[Index, str], None], packing: "asyncio.Future[bytes]"
     ) -> None:
-        _, refusal = self._makers.pop(index)
+        maker = self._makers.pop(index, None)
         waiting = self._waiting.pop(index)
         if packing.cancelled():
             return
         error = packing.exception()
-        if error is not None:
+        if maker is None:
+            # It has been forgotten meanwhile.
+            pass
+        elif error is not None:
+            _, refusal = maker
             failed(index, refusal(error))
         else:
             self._packed(index, packing.result())
