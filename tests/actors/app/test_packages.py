@@ -22,5 +22,5 @@ async def test_nodes_are_answered_although_what_they_have_asked_for_is_forgotten
     may_go_on.set()
 
     await answered.wait()
-    assert packed == refused == []
+    assert (packed, refused) == ([], [])
     assert not packages.pack(7, answered.set, lambda *_: None)
