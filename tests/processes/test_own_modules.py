@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import operator
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -331,3 +332,28 @@ async def test_calls_go_to_nodes_that_come_later(daemons: Daemons, app: Any) -> 
         daemons.start("--name", "n2", "--cpu", "1", "--join", first.address)
 
         assert await session.call(app.double, 4, node="n2") == 8
+
+
+async def test_results_of_calls_are_arguments_of_functions_that_do_not_name_their_module(
+    session: handoff.Session, app: Any
+) -> None:
+    async with session.open_run() as run:
+        size = run.call(app.Size, 1)
+        # So that the two are not added together.
+        await size
+
+        assert await run.call(operator.attrgetter("number"), size) == 1
+
+
+async def test_values_on_nodes_are_arguments_of_functions_that_do_not_name_their_module(
+    session: handoff.Session, app: Any
+) -> None:
+    number = operator.attrgetter("number")
+    dag = handoff.new()
+    made = dag.call(app.Size, bytes(100_000))
+    dag.call(len, [made])
+    earlier = await session.execute_distributed(dag)
+    put = await session.put(app.Refused(1, "too small"))
+
+    assert await result(session, number, earlier.results[made]) == bytes(100_000)
+    assert await result(session, operator.attrgetter("args"), put) == (1, "too small")

@@ -104,7 +104,7 @@ class Hub:
         self._member = Member(own_name, self, self._credentials, self._open_network)
         self._connections = Connections(own_name, self, self.runs.progress, self.runs.backlogs)
         self._values = AppValues(own_name, self)
-        self.kept = KeptClient(self, self._values.offered)
+        self.kept = KeptClient(self, self._values.offered, self.runs.own_modules)
 
     async def close(self) -> None:
         """Cancel all runs, leave the cluster, and end the node of this process. Nothing is left behind."""

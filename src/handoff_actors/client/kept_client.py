@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from handoff_actors.actors.app.foreign_arguments import FoundValue
+from handoff_actors.actors.app.own_modules import OWN_MODULES
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.client.run import StoredValue
@@ -53,10 +54,14 @@ class KeptHost(Protocol):
 class KeptClient:
     """The requests of one session about values that nodes keep."""
 
-    def __init__(self, host: KeptHost, offered: dict[RunId, Buffer]) -> None:
-        """`offered` are values that the app serves to nodes that are to keep them."""
+    def __init__(self, host: KeptHost, offered: dict[RunId, Buffer], own_modules: set[str]) -> None:
+        """`offered` are values that the app serves to nodes that are to keep them.
+
+        `own_modules` are the names of the app's own modules that values of the session may refer to.
+        """
         self._host = host
         self._offered = offered
+        self._own_modules = own_modules
         self._numbers = itertools.count(1)
         #: The answers that are to come, by the node and the number of the request; None: the node is gone.
         self._expected: dict[tuple[str, int], asyncio.Future[KeptAnswer | None]] = {}
@@ -104,6 +109,7 @@ class KeptClient:
     async def put(self, value: object) -> StoredValue:
         """Have a node hold a value for this session, for as long as it is referred to. Raises SerializationError, ValueLost."""
         encoded = encode(value, "value").to_bytes()
+        self._own_modules |= OWN_MODULES.used_in(encoded)
         run = RunId(secrets.randbits(62))
         entries = await self._bring(encoded, "", run, 0.0)
         if not entries:

@@ -101,6 +101,8 @@ class RunRegistry:
         self._limited: set[RunId] = set()
         #: Code by value has its globals in common within a session.
         self._session = secrets.token_hex(8)
+        #: Names of the app's own modules that values of the session may refer to.
+        self.own_modules: set[str] = set()
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
@@ -254,7 +256,7 @@ class RunRegistry:
         modules: Sequence[ModuleType],
         growth: RunGrowth | None = None,
     ) -> Encoded:
-        return await encode_program(
+        encoded = await encode_program(
             plan,
             INLINE_LIMIT,
             listening,
@@ -264,7 +266,10 @@ class RunRegistry:
             may_refuse=settings.on_failure == "continue",
             first_index=APP_VALUES if growth is None else growth.next_index,
             known_modules={} if growth is None else growth.modules,
+            own_modules=self.own_modules,
         )
+        self.own_modules |= encoded.own_modules
+        return encoded
 
     def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:
         if options.nodes is not None:

@@ -1,26 +1,44 @@
-"""Directories and modules that are made for nodes when the first one asks."""
+"""What nodes lack is made once they ask for it, and forgotten with the functions that need it."""
 
 import asyncio
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from handoff_actors.actors.app.packages import Packages
+from handoff_actors.ids import Index
+
+INDEX = Index(1)
 
 
-async def test_nodes_are_answered_although_what_they_have_asked_for_is_forgotten_meanwhile() -> None:
-    may_go_on, answered = threading.Event(), asyncio.Event()
-    packed: list[tuple[int, bytes]] = []
-    refused: list[tuple[int, str]] = []
+@pytest.mark.parametrize("is_forgotten", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nodes_are_answered_even_if_what_they_ask_for_is_forgotten_meanwhile(
+    *, is_forgotten: bool, fails: bool
+) -> None:
+    goes_on = threading.Event()
+    answered = asyncio.Event()
+    packed: dict[Index, bytes] = {}
+    refused: dict[Index, str] = {}
+    packages = Packages({}, {INDEX: _maker(goes_on, fails=fails)}, packed.__setitem__)
 
-    def define() -> bytes:
-        may_go_on.wait()
+    assert packages.pack(INDEX, answered.set, refused.__setitem__)
+    if is_forgotten:
+        packages.forget(INDEX)
+    goes_on.set()
+    await answered.wait()
+
+    assert list(packed) == ([] if is_forgotten or fails else [INDEX])
+    assert list(refused) == ([INDEX] if fails and not is_forgotten else [])
+    assert not packages.pack(INDEX, answered.set, refused.__setitem__)
+
+
+def _maker(goes_on: threading.Event, *, fails: bool) -> Callable[[], bytes]:
+    def make() -> bytes:
+        goes_on.wait()
+        if fails:
+            raise ValueError("no")
         return b"definitions"
 
-    packages = Packages({}, {7: define}, lambda index, content: packed.append((index, content)))
-
-    assert packages.pack(7, answered.set, lambda index, reason: refused.append((index, reason)))
-    packages.forget(7)
-    may_go_on.set()
-
-    await answered.wait()
-    assert (packed, refused) == ([], [])
-    assert not packages.pack(7, answered.set, lambda *_: None)
+    return make

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -58,9 +58,6 @@ NO_VALUE = encode(None)
 #: Functions that are encoded before the app's loop gets its turn.
 SLICE = 500
 
-#: Only this much of a value, or of code by value, is searched for names of modules.
-_SEARCHED_NBYTES = 2**24
-
 T = TypeVar("T")
 
 
@@ -80,6 +77,8 @@ class Encoded(Struct, frozen=True):
     next_index: Index
     #: The key of the own modules that its templates refer to, and the index of their definitions.
     modules: tuple[bytes, Index] | None = None
+    #: Names of own modules that its code and values refer to, and those of others whose values it takes.
+    own_modules: set[str] = field(default_factory=set)
 
 
 class _Parts(Struct):
@@ -111,11 +110,13 @@ async def encode_program(
     may_refuse: bool = False,
     first_index: Index = APP_VALUES,
     known_modules: Mapping[bytes, Index] = MappingProxyType({}),
+    own_modules: Collection[str] = (),
 ) -> Encoded:
     """The program of a plan; `by_value` are modules that nodes may lack, `session` at most 16 characters.
 
     `retry_on` is the rule of functions without one of their own, `first_index` that of the first value that stays in the app,
-    `known_modules` are the indices of definitions that the run has already, by the keys of their modules.
+    `known_modules` are the indices of definitions that the run has already, by the keys of their modules, `own_modules` the names
+    of those that values may refer to which functions take and that were made before.
     Raises SerializationError, which names the function; with `may_refuse` such functions are `refused`, and none raises.
     """
     encoder = _Encoder(
@@ -127,6 +128,7 @@ async def encode_program(
         retry_on,
         first_index,
         known_modules,
+        own_modules,
         may_refuse=may_refuse,
     )
     await encoder.encode()
@@ -146,6 +148,7 @@ async def encode_program(
         encoder.refused,
         encoder.next_index,
         encoder.modules,
+        encoder.own_used,
     )
 
 
@@ -160,6 +163,7 @@ class _Encoder:
         retry_on: RetryOn,
         first_index: Index,
         known_modules: Mapping[bytes, Index],
+        own_modules: Collection[str],
         *,
         may_refuse: bool,
     ) -> None:
@@ -183,10 +187,11 @@ class _Encoder:
         self.directories: dict[Index, Path] = {}
         self.definitions: dict[Index, Callable[[], bytes]] = {}
         self._known_modules = known_modules
+        self._own_modules = own_modules
         self.modules: tuple[bytes, Index] | None = None
         #: Names of the app's own modules, and of those among them that code and values refer to.
         self._own = OWN_MODULES.names()
-        self._own_used: set[str] = set()
+        self.own_used: set[str] = set()
         self._has_assembled = False
         #: Names of modules that code may import, by the code's identity.
         self._modules_of_code: dict[int, set[str]] = {}
@@ -223,9 +228,8 @@ class _Encoder:
             parts.values.append(self._place(payload.to_bytes(), number, parts.native_values))
             await breathe(number)
         if self._own:
-            for encoded in (parts.constants, parts.values):
-                await self._search_inline(encoded)
-        if self._own_used:
+            await self._note_own_modules()
+        if self.own_used:
             self._add_own_modules()
 
     async def _encode_constants(self) -> None:
@@ -281,7 +285,7 @@ class _Encoder:
         if has_code(encoded):
             self._native_parts.add(index)
         if self._own:
-            self._own_used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
+            self.own_used |= OWN_MODULES.used_in(encoded)
         return Ref(index, len(encoded), [""])
 
     def _template(self, number: int, spec: TemplateSpec, code: tuple[bytes, bool, bytes]) -> Template:
@@ -370,7 +374,7 @@ class _Encoder:
         index = self._take_index()
         self.large[index] = encoded
         if self._own:
-            self._own_used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
+            self.own_used |= OWN_MODULES.used_in(encoded)
         return Ref(index, len(encoded), [""])
 
     def _foreign_value(self, number: int, found: FoundValue) -> bytes | Ref:
@@ -390,10 +394,17 @@ class _Encoder:
         used = self._modules_of_code[id(spec.code)] & self._own
         if not by_reference and is_worker():
             # A part of it may be as it came here.
-            used |= OWN_MODULES.named_in(memoryview(encoded)[:_SEARCHED_NBYTES])
+            used |= OWN_MODULES.used_in(encoded)
         if used:
-            self._own_used |= used
+            self.own_used |= used
             self._own_code.add(number)
+
+    async def _note_own_modules(self) -> None:
+        for encoded in (self.parts.constants, self.parts.values):
+            await self._search_inline(encoded)
+        if self._plan.outer or self.parts.foreign:
+            # What is in values that are there already, or come from functions that were added before, is not known here.
+            self.own_used.update(self._own.intersection(self._own_modules))
 
     async def _search_inline(self, encoded: Sequence[bytes | Ref | Assembled]) -> None:
         """Look for own modules in what is sent inline: many at once, as one by one takes as long as all else."""
@@ -404,7 +415,7 @@ class _Encoder:
             if self._has_assembled:
                 parts = [part.rest if isinstance(part, Assembled) else part for part in parts]
             inline = [part for part in parts if type(part) is bytes]
-            self._own_used |= OWN_MODULES.named_in(b"".join(inline))
+            self.own_used |= OWN_MODULES.named_in(b"".join(inline))
 
     def _add_own_modules(self) -> None:
         """Have each template name the own modules of the whole run: results are arguments of other functions, too."""
@@ -412,7 +423,7 @@ class _Encoder:
         is_left_out = None
         if is_any_sent_by_value(self._by_value):
             is_left_out = partial(is_sent_by_value, among=self._by_value)
-        own = OWN_MODULES.set_of(self._own_used, is_left_out, named)
+        own = OWN_MODULES.set_of(self.own_used, is_left_out, named)
         if own is None:
             return
         index = self._known_modules.get(own.key)

@@ -37,6 +37,8 @@ _SHORT_STRING: Final = b"\x8c"
 _MOST_OF_SHORT: Final = 255
 #: Seconds: a service begins hundreds of runs in one.
 _LOOKS_EVERY_S: Final = 0.05
+#: Only this much of a value, or of code by value, is searched for names of modules.
+_SEARCHED_NBYTES: Final = 2**24
 #: Modules of two apps may have the same names and sources, and other states.
 _APP: Final = secrets.token_bytes(16)
 
@@ -107,6 +109,10 @@ class LoadedModules:
         found = self._pattern.finditer(pickles)
         # The length is in front.
         return {match[1][1:].decode() for match in found}
+
+    def used_in(self, encoded: bytes | memoryview) -> set[str]:
+        """The names of all that a large value may refer to."""
+        return self.named_in(memoryview(encoded)[:_SEARCHED_NBYTES]) if self.names() else set()
 
     def set_of(
         self,

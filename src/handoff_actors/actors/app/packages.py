@@ -63,27 +63,26 @@ class Packages:
         waiting = self._waiting.setdefault(index, [])
         waiting.append(then)
         if len(waiting) == 1:
-            make, _ = self._makers[index]
+            make, refusal = self._makers[index]
             # Of a large project it takes a while.
             packing = asyncio.get_running_loop().run_in_executor(None, make)
-            packing.add_done_callback(partial(self._ended, index, failed))
+            packing.add_done_callback(
+                partial(self._ended, index, lambda error: failed(index, refusal(error)))
+            )
         return True
 
     def _ended(
-        self, index: Index, failed: Callable[[Index, str], None], packing: "asyncio.Future[bytes]"
+        self, index: Index, failed: Callable[[BaseException], None], packing: "asyncio.Future[bytes]"
     ) -> None:
-        maker = self._makers.pop(index, None)
+        # It may have been forgotten meanwhile.
+        is_needed = self._makers.pop(index, None) is not None
         waiting = self._waiting.pop(index)
         if packing.cancelled():
             return
         error = packing.exception()
-        if maker is None:
-            # It has been forgotten meanwhile.
-            pass
-        elif error is not None:
-            _, refusal = maker
-            failed(index, refusal(error))
-        else:
+        if is_needed and error is not None:
+            failed(error)
+        elif is_needed:
             self._packed(index, packing.result())
         # Nodes that asked are answered in any case: they wait for it.
         for go_on in waiting:

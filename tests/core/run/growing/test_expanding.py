@@ -70,7 +70,7 @@ from tests.core.builders import (
     node_up,
     run_of,
 )
-from tests.core.run.growing.test_growth import grow, open_run
+from tests.core.run.growing.test_growth import drops, grow, open_run
 from tests.core.run.scheduling.test_fusion import quick_run
 
 FIRST, SECOND = StoredPart(PARTS + 5, 100), StoredPart(PARTS + 7, 200)
@@ -840,6 +840,30 @@ def test_parts_of_an_attempt_that_does_not_count_are_dropped_where_they_are() ->
     effects = run.handle(completed("a", grown(0, graph, FIRST)), 2.0)
 
     assert SendToNode("a", Drop(RUN, [ValueKey(FIRST.index, 0)])) in effects
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_parts_of_before_a_list_was_lost_are_dropped_with_it(*, is_made_again: bool) -> None:
+    run = open_run("a", "b")
+    grow(run, Function("list", (), code, node="a"), held=[0])
+    run.handle(completed("a", grown(0, None, FIRST, value=b"items")), 2.0)
+    grow(run, Function("whole", ["list"], code, node="b"), outer=["list"], held=[])
+    run.handle(completed("b", done(1)), 3.0)
+    run.handle(NodeDown("a", "gone"), 4.0)
+    parts = [FIRST]
+    grow(run, Function("other", ["list"], code, node="b"), outer=["list"], held=[0])
+    if is_made_again:
+        run.handle(node_up("a"), 5.0)
+        run.handle(completed("a", grown(0, None, SECOND, attempt=2, value=b"items")), 6.0)
+        parts = [FIRST, SECOND]
+        run.handle(completed("b", done(1, attempt=2)), 7.0)
+    else:
+        run.handle(CancelFunctions(["list"]), 5.0)
+
+    effects = run.handle(LetGo(["list", "other"]), 8.0)
+
+    assert drops(effects)["b"] == [ValueKey(part.index, 0) for part in parts]
+    run.check()
 
 
 def test_report_of_a_graph_that_comes_twice_changes_nothing() -> None:

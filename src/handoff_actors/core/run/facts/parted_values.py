@@ -17,6 +17,7 @@ class PartedValues:
         self._parts: dict[Index, Sequence[StoredPart]] = {}
         #: By index of a part, also of one of before: the function that it belongs to, and its place there.
         self._place_of: dict[Index, tuple[Index, int]] = {}
+        #: By function: the indices of its parts, with those of before.
         self._indices: dict[Index, list[Index]] = {}
         #: Lists, encoded without their parts.
         self.lists: dict[Index, bytes] = {}
@@ -33,6 +34,10 @@ class PartedValues:
     def of(self, owner: Index) -> Sequence[StoredPart]:
         """Return the parts of a function's value; none if it is not in parts."""
         return self._parts.get(owner, ())
+
+    def indices_of(self, owner: Index) -> Sequence[Index]:
+        """Return the indices of the parts of a function's value, with those of before."""
+        return self._indices.get(owner, ())
 
     def owner(self, index: Index) -> Index:
         """Return the function that a value belongs to, by the index of a part, or by its own."""

@@ -270,16 +270,17 @@ class Growth:
 
     def _drop_value(self, index: Index, drops: dict[str, list[ValueKey]]) -> None:
         stored = self._state.stored.get(index)
-        left_at = self._state.left_at.pop(index, None)
-        if left_at is not None:
-            for name in sorted(left_at):
-                drops.setdefault(name, []).append(ValueKey(index, self._state.version_of(index)))
+        names = sorted(self._state.left_at.pop(index, ()))
+        if stored is not None:
+            names += [*stored.holders, *sorted(stored.told)]
+        if names:
+            # Nodes may still have parts of before the value was made again.
+            keys = [ValueKey(part, 0) for part in self._state.parted.indices_of(index)]
+            keys = keys or [ValueKey(index, self._state.version_of(index))]
+            for name in dict.fromkeys(names):
+                drops.setdefault(name, []).extend(keys)
         if stored is None:
             return
-        parts = self._state.parted.of(index)
-        keys = [ValueKey(part.index, 0) for part in parts] or [ValueKey(index, self._state.version_of(index))]
-        for name in dict.fromkeys([*stored.holders, *sorted(stored.told)]):
-            drops.setdefault(name, []).extend(keys)
         self._state.lose_holders(index)
         stored.told.clear()
         self._drain.forget([index])
