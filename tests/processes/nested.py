@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,25 @@ async def calling_coroutine(levels: int, claim: dict[str, float]) -> int:
     if levels == 0:
         return 0
     return 1 + int(await handoff.call(calling_coroutine, levels - 1, claim, cost=claim))
+
+
+def mapping(count: int) -> int:
+    """Sum up what a map gives, of which the first items are done long before the last ones are made."""
+    return sum(handoff.map_sync(leaf, range(count), ahead=2))
+
+
+async def mapping_coroutine(count: int) -> int:
+    """Take each result of a map in a task of its own."""
+    total = 0
+    async with aclosing(handoff.map(leaf, range(count), ahead=2)) as results:
+
+        async def add_next() -> None:
+            nonlocal total
+            total += await anext(results)
+
+        for _ in range(count):
+            await asyncio.create_task(add_next())
+    return total
 
 
 def opening_parent(claim: dict[str, float]) -> int:
