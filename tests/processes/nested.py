@@ -146,6 +146,14 @@ async def open_runs_of_the_session() -> int:
     return len(runs)
 
 
+async def closings_of_the_session() -> int:
+    """Make a call, and count how often the session of the event loop has been closed."""
+    from handoff_actors.client.api import _session  # noqa: PLC0415 - it has no other door
+
+    await handoff.call(leaf, 1)
+    return _session()._hub.closings
+
+
 def parent_of_long_ones(levels: int, announcement: Path) -> float:
     """Wait for a function that takes a minute, some levels deeper."""
     function = parent_of_long_ones if levels else hold
