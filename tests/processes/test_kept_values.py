@@ -194,6 +194,22 @@ async def test_a_value_that_was_put_ends_with_its_session(cluster: list[Daemon])
         await until_nothing_is_stored(other)
 
 
+async def test_a_value_is_on_no_node_once_its_put_is_cancelled(
+    session: handoff.Session, cluster: list[Daemon]
+) -> None:
+    putting = asyncio.create_task(session.put(functions.array(3)))
+    while not any(node.stored() for node in cluster):  # noqa: ASYNC110 - files tell no events
+        await asyncio.sleep(0)
+    putting.cancel()
+    await asyncio.wait([putting])
+    # It may have been there already.
+    del putting
+    gc.collect()
+
+    while any(node.stored() for node in cluster):  # noqa: ASYNC110 - files tell no events
+        await asyncio.sleep(0.01)
+
+
 async def test_what_cannot_be_pickled_cannot_be_put(session: handoff.Session) -> None:
     with pytest.raises(handoff.SerializationError):
         await session.put(asyncio.get_running_loop())

@@ -137,11 +137,18 @@ class KeptClient:
         """Have a node fetch a value from here, and keep it: the roomiest one that does."""
         self._offered[run] = encoded
         ref = Ref(_INDEX, len(encoded), [""], 0, ValueOf(run, _INDEX))
+        asked: list[str] = []
         try:
             for advert in by_room(self._host.adverts()):
-                entries = await self._keep([advert.name], name, run, ref, ttl_s)
+                asked = [advert.name]
+                entries = await self._keep(asked, name, run, ref, ttl_s)
                 if entries:
                     return entries
+        except asyncio.CancelledError:
+            # Nobody will ever refer to it.
+            for node in [] if name else asked:
+                self._host.send(node, DropKept(0, "", run))
+            raise
         finally:
             del self._offered[run]
         return {}
