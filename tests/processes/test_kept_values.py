@@ -137,6 +137,20 @@ async def test_a_later_value_of_a_name_takes_its_place_on_all_nodes(session: han
     assert not await is_kept(session, "replaced")
 
 
+async def test_one_of_several_values_that_are_kept_under_a_name_at_the_same_time_stays(
+    session: handoff.Session,
+) -> None:
+    runs = [await array_on(session, node) for node in ("n1", "n2", "n1")]
+
+    await asyncio.gather(*(run.keep("made", "contested") for run in runs))
+
+    assert await total_of(session, await session.kept("contested")) == 3_000_000
+    await session.drop_kept("contested")
+    for run in runs:
+        await run.release()
+    await until_nothing_is_stored(session)
+
+
 async def test_a_small_result_is_brought_to_a_node(session: handoff.Session) -> None:
     run = await array_on(session, "n1")
     await run.keep("total", "small")

@@ -73,8 +73,14 @@ class KeptClient:
             entries = await self._bring(value.encoded, name, run, ttl_s)
         if not entries:
             raise ValueLost(value.function_id, f"no node could keep it as {name!r}", value.subject)
-        # Others may have an earlier one.
-        await self._ask(self._names(), lambda request: DropKept(request, name, run))
+        await self._leave_latest(name)
+
+    async def _leave_latest(self, name: str) -> None:
+        """Drop what was kept earlier under a name. Others may keep something there at the same time: only the latest is to stay."""
+        answers = await self._ask(self._names(), lambda request: FindKept(request, name))
+        found = {(entry.rank, entry.run) for answer in answers.values() for entry in answer.values}
+        for _, run in sorted(found)[:-1]:
+            await self._ask(self._names(), lambda request, run=run: DropKept(request, "", run))  # type: ignore[misc]
 
     async def find(self, name: str) -> StoredValue:
         """Find the value that nodes keep under a name. Raises KeyError."""
