@@ -134,6 +134,7 @@ class GrowingProgram:
         plan = self._plan
         plan.max_retries.pop(index, None)
         plan.retry_backoff.pop(index, None)
+        self._program.foreign.forget(index)
         for hook in [hook for hook in plan.hooks if hook.consumer == index]:
             self._remove_hook(hook.index)
         group = plan.group_of[index]
@@ -234,6 +235,7 @@ class GrowingProgram:
             plan.retry_backoff.pop(index, None)
             plan.parent_of.pop(index, None)
             self._remove_hook(index)
+            self._program.foreign.forget(index)
             self._leave(self._part_of.pop(index), gone)
             self._indices.give_back(index)
         return gone
