@@ -235,9 +235,12 @@ async def test_a_node_that_leaves_hands_what_it_keeps_under_names_to_another() -
             run = await array_on(session, leaves.name)
             await run.keep("made", "moved", ttl="1h")
             await run.release()
+            former = await session.kept("moved")
 
             await asyncio.to_thread(leaves.terminate)
 
+            with pytest.raises(handoff.ValueLost, match=r"await kept\('moved'\) finds it there"):
+                await total_of(session, former)
             kept = await session.kept("moved")
             assert kept.node == stays.name
             assert await total_of(session, kept) == LARGE

@@ -214,7 +214,10 @@ class KeptValueOwner:
     def find(self, _: object) -> FoundValue:
         """See ValueOwner."""
         if not self.holders():
-            raise ValueLost(self._name, "the nodes that had it are gone", self._subject)
+            reason = "the nodes that had it are gone"
+            if self._name:
+                reason += f"; if they have handed it to others, await kept({self._name!r}) finds it there"
+            raise ValueLost(self._name, reason, self._subject)
         return FoundValue(
             self._run, self, None, self._name, self._subject, self, f"kept {self._run:016x}".encode()
         )
