@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,25 @@ async def calling_coroutine(levels: int, claim: dict[str, float]) -> int:
     return 1 + int(await handoff.call(calling_coroutine, levels - 1, claim, cost=claim))
 
 
+def mapping(count: int) -> int:
+    """Sum up what a map gives, of which the first items are done long before the last ones are made."""
+    return sum(handoff.map_sync(leaf, range(count), ahead=2))
+
+
+async def mapping_coroutine(count: int) -> int:
+    """Take each result of a map in a task of its own."""
+    total = 0
+    async with aclosing(handoff.map(leaf, range(count), ahead=2)) as results:
+
+        async def add_next() -> None:
+            nonlocal total
+            total += await anext(results)
+
+        for _ in range(count):
+            await asyncio.create_task(add_next())
+    return total
+
+
 def opening_parent(claim: dict[str, float]) -> int:
     """Add functions to a run one after the other."""
 
@@ -124,6 +144,14 @@ async def open_runs_of_the_session() -> int:
     while runs:  # noqa: ASYNC110 - their ends tell nobody
         await asyncio.sleep(0.001)
     return len(runs)
+
+
+async def closings_of_the_session() -> int:
+    """Make a call, and count how often the session of the event loop has been closed."""
+    from handoff_actors.client.api import _session  # noqa: PLC0415 - it has no other door
+
+    await handoff.call(leaf, 1)
+    return _session()._hub.closings
 
 
 def parent_of_long_ones(levels: int, announcement: Path) -> float:

@@ -137,6 +137,20 @@ async def test_a_later_value_of_a_name_takes_its_place_on_all_nodes(session: han
     assert not await is_kept(session, "replaced")
 
 
+async def test_one_of_several_values_that_are_kept_under_a_name_at_the_same_time_stays(
+    session: handoff.Session,
+) -> None:
+    runs = [await array_on(session, node) for node in ("n1", "n2", "n1")]
+
+    await asyncio.gather(*(run.keep("made", "contested") for run in runs))
+
+    assert await total_of(session, await session.kept("contested")) == 3_000_000
+    await session.drop_kept("contested")
+    for run in runs:
+        await run.release()
+    await until_nothing_is_stored(session)
+
+
 async def test_a_small_result_is_brought_to_a_node(session: handoff.Session) -> None:
     run = await array_on(session, "n1")
     await run.keep("total", "small")
@@ -192,6 +206,22 @@ async def test_a_value_that_was_put_ends_with_its_session(cluster: list[Daemon])
 
     async with handoff.Session(seeds=[cluster[0].address]) as other, asyncio.timeout(5):
         await until_nothing_is_stored(other)
+
+
+async def test_a_value_is_on_no_node_once_its_put_is_cancelled(
+    session: handoff.Session, cluster: list[Daemon]
+) -> None:
+    putting = asyncio.create_task(session.put(functions.array(3)))
+    while not any(node.stored() for node in cluster):  # noqa: ASYNC110 - files tell no events
+        await asyncio.sleep(0)
+    putting.cancel()
+    await asyncio.wait([putting])
+    # It may have been there already.
+    del putting
+    gc.collect()
+
+    while any(node.stored() for node in cluster):  # noqa: ASYNC110 - files tell no events
+        await asyncio.sleep(0.01)
 
 
 async def test_what_cannot_be_pickled_cannot_be_put(session: handoff.Session) -> None:

@@ -124,6 +124,21 @@ async def test_calls_of_functions_lend_what_their_functions_claim(session: hando
     assert await outcome(session, nested.open_runs_of_the_session) == [0]
 
 
+@pytest.mark.parametrize("function", [nested.mapping, nested.mapping_coroutine])
+async def test_results_of_a_map_are_taken_in_any_task_of_a_function(
+    session: handoff.Session, function: Callable[..., Any]
+) -> None:
+    assert await outcome(session, function, 20) == [210]
+    assert await outcome(session, nested.open_runs_of_the_session) == [0]
+
+
+async def test_the_end_of_a_function_leaves_the_session_of_its_event_loop_to_the_next(
+    session: handoff.Session,
+) -> None:
+    # All in one worker, in which the session of the event loop has never been closed.
+    assert [await session.call(nested.closings_of_the_session) for _ in range(5)] == [0] * 5
+
+
 async def test_implicit_cluster_of_a_function_counts_as_an_explicit_one(
     cluster: handoff.LocalCluster, session: handoff.Session
 ) -> None:

@@ -345,6 +345,15 @@ async def test_results_of_calls_are_arguments_of_functions_that_do_not_name_thei
         assert await run.call(operator.attrgetter("number"), size) == 1
 
 
+async def test_globals_that_only_a_later_function_names_come_with_it(
+    session: handoff.Session, write: Callable[[str, str], ModuleType]
+) -> None:
+    module: Any = write("own_rates", "RATES = {'low': 1}\ndef double(number):\n    return 2 * number\n")
+
+    assert await session.call(lambda: module.double(1)) == 2
+    assert await session.call(lambda: module.RATES["low"]) == 1
+
+
 async def test_values_on_nodes_are_arguments_of_functions_that_do_not_name_their_module(
     session: handoff.Session, app: Any
 ) -> None:

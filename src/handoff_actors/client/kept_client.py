@@ -80,8 +80,14 @@ class KeptClient:
             entries = await self._bring(value.encoded, name, run, ttl_s)
         if not entries:
             raise ValueLost(value.function_id, f"no node could keep it as {name!r}", value.subject)
-        # Others may have an earlier one.
-        await self._ask(self._names(), lambda request: DropKept(request, name, run))
+        await self._leave_latest(name)
+
+    async def _leave_latest(self, name: str) -> None:
+        """Drop what was kept earlier under a name. Others may keep something there at the same time: only the latest is to stay."""
+        answers = await self._ask(self._names(), lambda request: FindKept(request, name))
+        found = {(entry.rank, entry.run) for answer in answers.values() for entry in answer.values}
+        for _, run in sorted(found)[:-1]:
+            await self._ask(self._names(), lambda request, run=run: DropKept(request, "", run))  # type: ignore[misc]
 
     async def find(self, name: str) -> StoredValue:
         """Find the value that nodes keep under a name. Raises KeyError."""
@@ -194,11 +200,18 @@ class KeptClient:
         """Have a node fetch a value from here, and keep it: the roomiest one that does."""
         self._offered[run] = encoded
         ref = Ref(_INDEX, len(encoded), [""], 0, ValueOf(run, _INDEX))
+        asked: list[str] = []
         try:
             for advert in by_room(self._host.adverts()):
-                entries = await self._keep([advert.name], name, run, ref, ttl_s)
+                asked = [advert.name]
+                entries = await self._keep(asked, name, run, ref, ttl_s)
                 if entries:
                     return entries
+        except asyncio.CancelledError:
+            # Nobody will ever refer to it.
+            for node in [] if name else asked:
+                self._host.send(node, DropKept(0, "", run))
+            raise
         finally:
             del self._offered[run]
         return {}
@@ -263,7 +276,10 @@ class KeptValueOwner:
     def find(self, _: object) -> FoundValue:
         """See ValueOwner."""
         if not self.holders():
-            raise ValueLost(self.name, "the nodes that had it are gone", self._subject)
+            reason = "the nodes that had it are gone"
+            if self.name:
+                reason += f"; if they have handed it to others, await kept({self.name!r}) finds it there"
+            raise ValueLost(self.name, reason, self._subject)
         return FoundValue(
             self.run, self, None, self.name, self._subject, self, f"kept {self.run:016x}".encode()
         )

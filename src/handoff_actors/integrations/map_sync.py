@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar, overload
 
 from handoff_actors.client.growing.open_run import OpenRun
@@ -114,7 +115,7 @@ class _Calls:
     def results(self, items: Iterator[tuple[Any, ...]], *, return_exceptions: bool) -> Iterator[Any]:
         """Give the results of the calls for these items."""
         try:
-            run = self._background.run(lambda session: session._calls.run())  # noqa: SLF001 - maps are calls of the session's own run
+            run, let_go = self._background.run(lambda session: session._calls.hold())  # noqa: SLF001 - maps are calls of the session's own run
             try:
                 while self._is_source_left or self._left:
                     if self._is_source_left and 2 * len(self._left) <= self._ahead:
@@ -130,6 +131,9 @@ class _Calls:
                     raise self._error
             finally:
                 run.cancel(*self._left)
+                # A loop that has ended has no use for it.
+                with suppress(RuntimeError):
+                    run.loop.call_soon_threadsafe(let_go)
         except ON_PURPOSE as error:
             hide_inside(error, runs_users_code=True)
             raise

@@ -108,6 +108,16 @@ def test_a_value_is_dropped_by_name() -> None:
     assert replies(node.handle(said(DropKept(8, "", KEPT)), 4.0)) == [KeptAnswer(8, [])]
 
 
+def test_those_who_wait_for_a_value_that_is_dropped_are_told() -> None:
+    node = node_with_a_value()
+    node.handle(said(keep()), 3.0)
+
+    effects = node.handle(said(DropKept(6, "x", RunId(0)), OTHER), 4.0)
+
+    assert KeptAnswer(5, [], ["it was dropped"]) in replies(effects)
+    assert found(node, "x").values == []
+
+
 def test_the_value_that_is_to_stay_is_not_dropped() -> None:
     node = node_with_a_value()
     kept(node, keep())

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -214,6 +215,33 @@ def test_module_that_is_missing_where_definitions_arrive_spoils_no_other_name(
 
 def test_annotations_that_cannot_be_pickled_are_left_out(sent: Sent) -> None:
     assert sent("def f(x: (n for n in ())):\n    return f.__annotations__\n").f(0) == {}
+
+
+def test_names_that_are_used_later_come_to_modules_that_are_known(
+    write: Callable[[str, str], ModuleType],
+) -> None:
+    other = write("other", "class Size:\n    number = 1\n")
+    module: Any = write(
+        "sent",
+        "import other\nrates, sizes, calls = {'low': 1}, [other.Size()], [0]\n"
+        "def call():\n    calls[0] += 1\n    return calls[0]\ndef lost():\n    return list(locks)\nlocks = (n for n in [3])\n",
+    )
+    first = encode_definitions([module])
+    module.locks = [3]
+    then = encode_definitions([module, other], ["rates", "sizes"])
+    known = arrived(first)
+    assert known["sent"].call() == 1
+    with pytest.raises(SerializationError, match="no function that is sent along uses it"):
+        known["sent"].rates  # noqa: B018 - it raises
+    with pytest.raises(SerializationError, match="cannot pickle 'generator'"):
+        known["sent"].lost()
+
+    later = arrived(then, known)
+
+    assert later["sent"] is known["sent"]
+    assert (later["sent"].rates, later["sent"].sizes[0].number) == ({"low": 1}, 1)
+    assert later["sent"].lost() == [3]
+    assert later["sent"].call() == 2
 
 
 def test_modules_that_are_known_stay_the_same(write: Callable[[str, str], ModuleType]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.growing.run_handle import RunHandle
@@ -30,6 +30,14 @@ FILLS_FOR_S: Final = 0.01
 Source = Iterable[Any] | AsyncIterable[Any]
 
 
+class HeldRun(NamedTuple):
+    """A run of a session's calls that goes on until it is let go of."""
+
+    run: OpenRun
+    #: Is called once, in the loop of the run.
+    let_go: Callable[[], object]
+
+
 class SessionCalls:
     """The calls of one session that belong to no graph."""
 
@@ -39,8 +47,8 @@ class SessionCalls:
         #: By the function that the calls are in; None: they are in an app.
         self._runs: dict[JobKey | None, OpenRun] = {}
         self._opening = asyncio.Lock()
-        #: The tasks of each function that make calls.
-        self._callers: dict[JobKey, set[asyncio.Task[Any]]] = {}
+        #: The tasks and maps of each function that make calls.
+        self._callers: dict[JobKey, set[object]] = {}
 
     async def run(self) -> OpenRun:
         """Return the session's own run, which goes on until the session is closed. Within functions each has one, until it ends."""
@@ -53,6 +61,15 @@ class SessionCalls:
                     run = self._runs[job] = await self._open_run()
         return run
 
+    async def hold(self) -> HeldRun:
+        """Return the same run, for a map: its results may be taken in other tasks than the first one, as those of `map_sync` are."""
+        run, job = await self.run(), running_job()
+        if job is None:
+            return HeldRun(run, lambda: None)
+        caller = object()
+        self._callers[job].add(caller)
+        return HeldRun(run, partial(self._caller_ended, job, caller))
+
     def _going_on(self, job: JobKey | None) -> OpenRun | None:
         run = self._runs.get(job)
         return None if run is None or run.is_over else run
@@ -64,9 +81,9 @@ class SessionCalls:
             callers.add(task)
             task.add_done_callback(partial(self._caller_ended, job))
 
-    def _caller_ended(self, job: JobKey, task: asyncio.Task[Any]) -> None:
+    def _caller_ended(self, job: JobKey, caller: object) -> None:
         callers = self._callers[job]
-        callers.discard(task)
+        callers.discard(caller)
         if callers:
             return
         del self._callers[job]
@@ -97,7 +114,8 @@ class SessionCalls:
         """Call `fn` for each item of the sources, and give the results."""
         try:
             check_ahead(ahead)
-            calls = _Ahead(await self.run(), fn, options, ahead, ordered=ordered)
+            held = await self.hold()
+            calls = _Ahead(held.run, fn, options, ahead, ordered=ordered)
             feeding = asyncio.create_task(calls.feed(_zipped(sources)), name="items of a map")
             try:
                 while (handle := await calls.next()) is not None:
@@ -113,6 +131,7 @@ class SessionCalls:
             finally:
                 feeding.cancel()
                 calls.cancel()
+                held.let_go()
                 await asyncio.wait([feeding])
                 if not feeding.cancelled():
                     feeding.exception()

@@ -63,7 +63,9 @@ class KeptValues:
             case DropKept(request, name, run):
                 runs = [other for other in self._named(name) if other != run] if name else [run]
                 entries = self._entries(runs, now)
-                return [*self._drop(runs), Reply(peer, KeptAnswer(request, entries))]
+                waiting = [self._kept[each] for each in runs if each in self._kept]
+                refusals = [effect for kept in waiting for effect in _refusal(kept, "it was dropped")]
+                return [*self._drop(runs), *refusals, Reply(peer, KeptAnswer(request, entries))]
             case _:
                 assert_never(message)
 

@@ -67,6 +67,7 @@ _contents: "weakref.WeakKeyDictionary[SentModule, tuple[Content, _Loader]]" = we
 def load_definitions(data: bytes, known: Mapping[str, ModuleType] = _NONE) -> dict[str, ModuleType]:
     """Make the modules that `encode_definitions` has encoded, except for those that are `known`, and return them by name.
 
+    Those that are known get names that could not be had before: what is sent depends on what functions use.
     They are not put into `sys.modules`, and have to be there while they are used. Raises VersionMismatch: code by value is
     of one minor version of Python.
     """
@@ -75,7 +76,11 @@ def load_definitions(data: bytes, known: Mapping[str, ModuleType] = _NONE) -> di
         raise VersionMismatch(
             f"their definitions have come from Python {python}, and this is Python {PYTHON}"
         )
-    return _Loader(contents, known).modules
+    loader = _Loader(contents, known)
+    for name in known.keys() & contents.keys():
+        _, own_loader = _contents_of(known[name])
+        own_loader.extend(name, contents[name][3], loader.modules)
+    return dict(loader.modules)
 
 
 def define(module: str, name: str, constructor: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -109,6 +114,23 @@ class _Loader:
         self._needed: list[Place] = []
         self._depth = 0
         self._lock = threading.RLock()
+
+    def extend(
+        self, module: str, entries: Mapping[str, NameEntry], modules: Mapping[str, ModuleType]
+    ) -> None:
+        """Take names of a module that could not be had before; `modules` are those that they may refer to."""
+        with self._lock:
+            for name, other in modules.items():
+                self.modules.setdefault(name, other)
+            own, namespace = self._entries[module], vars(self.modules[module])
+            for name, entry in entries.items():
+                if isinstance(entry, bytes) and not isinstance(own.get(name), bytes):
+                    own[name] = entry
+                    if type(namespace.get(name)) is LeftOut:
+                        # Functions that use it look into the namespace alone.
+                        del namespace[name]
+                        self._needed.append((module, name))
+            self._load_needed()
 
     def load(self, module: str, name: str) -> Any:
         """Load a name, and the globals that its functions use. Raises SerializationError."""
@@ -240,8 +262,12 @@ def content_of(module: SentModule) -> Content:
 
 
 def _loader_of(module: ModuleType) -> "_Loader":
+    return _contents_of(module)[1]
+
+
+def _contents_of(module: ModuleType) -> "tuple[Content, _Loader]":
     assert isinstance(module, SentModule)
-    return _contents[module][1]
+    return _contents[module]
 
 
 def _unavailable(place: Place, reason: str) -> str:

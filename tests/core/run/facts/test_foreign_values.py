@@ -189,3 +189,34 @@ def test_values_come_and_go_with_the_functions_that_were_added_with_them() -> No
     assert len(run.state.foreign) == 0
     assert run.scheduler.locality.held(Index(1)) == {}
     run.check()
+
+
+def test_function_that_gets_the_index_of_another_takes_its_own_values_alone() -> None:
+    run = RunMachine(
+        RUN,
+        Program(Plan.empty("run"), [], [], []),
+        options(is_open=True, on_failure="continue", max_retries=0),
+    )
+    run.start(0.0, [node_up("a", workers=4)])
+    run.handle(Grow(_part("first", "beside", value=FOREIGN), [0, 1]), 1.0)
+    run.handle(completed("a", done(0)), 1.1)
+    run.handle(LetGo(["first"]), 1.2)
+
+    run.handle(Grow(_part("second", value=Index(FOREIGN + 1)), [0]), 1.3)
+
+    assert run.view.plan.ids == ["second", "beside"]
+    assert run.scheduler.locality.held(Index(0)) == {"a": NBYTES}
+    run.handle(completed("a", done(1)), 1.4)
+    run.handle(LetGo(["beside"]), 1.5)
+    assert [value.index for value in run.state.foreign] == [FOREIGN + 1]
+    assert run.scheduler.locality.held(Index(0)) == {"a": NBYTES}
+
+
+def _part(*ids: str, value: Index) -> Program:
+    """Functions of which the first one takes a value of another run."""
+    part = program_of(
+        Function(ids[0], [Constant(None)], code), *(Function(each, [], code) for each in ids[1:])
+    )
+    part.foreign.add(ForeignValue(value, EARLIER, Source(["a"]), [Index(0)], "made", "the value of 'made'"))
+    part.values[0] = Ref(value, NBYTES, [])
+    return part

@@ -24,7 +24,7 @@ from handoff_actors.core.run.events import (
 )
 from handoff_actors.core.run.facts.phases import DONE, FREE, READY, SENT
 from handoff_actors.core.run.grow import Grow
-from handoff_actors.core.run.growing import retention
+from handoff_actors.core.run.growing import growing_program, retention
 from handoff_actors.core.run.machine import RunMachine
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import (
@@ -425,8 +425,14 @@ def test_templates_are_sent_once_and_constants_go_with_their_functions() -> None
     assert len(run.view.plan.ids) == 1
 
 
-def test_templates_that_no_function_has_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handoff_actors.core.run.growing.growing_program.MOST_IDLE_TEMPLATES", 1)
+@pytest.mark.parametrize(
+    ("name", "most", "gone"),
+    [("MOST_IDLE_TEMPLATES", 1, (0, 1, 2)), ("MOST_IDLE_NBYTES", len(b"code"), (0, 1))],
+)
+def test_templates_that_no_function_has_any_more_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, name: str, most: int, gone: Sequence[int]
+) -> None:
+    monkeypatch.setattr(growing_program, name, most)
     run = open_run()
     told: list[Drop] = []
     for number in range(4):
@@ -441,7 +447,7 @@ def test_templates_that_no_function_has_any_more_are_forgotten(monkeypatch: pyte
             if isinstance(effect, SendToNode) and isinstance(effect.message, Drop)
         ]
 
-    assert told == [Drop(RUN, [], [number]) for number in (0, 1, 2)]
+    assert told == [Drop(RUN, [], [number]) for number in gone]
 
 
 def test_values_of_the_app_are_dropped_with_the_functions_that_took_them() -> None:

@@ -78,9 +78,11 @@ class ForeignValues:
 
     def remove(self, index: Index) -> None:
         """Drop a value that no function will need any more, if there is one of this index."""
-        value = self._values.pop(index, None)
-        for user in () if value is None else value.users:
-            self.taken_by.pop(user, None)
+        self._values.pop(index, None)
+
+    def forget(self, function: Index) -> None:
+        """Forget what a function takes: its index may be that of another one from now on."""
+        self.taken_by.pop(function, None)
 
     def clear(self) -> None:
         """Drop all values: no function will need any."""

@@ -23,6 +23,8 @@ from handoff_actors.wire.messages.jobs import Template
 LEVELS_PER_DEPTH = 1 << 20
 #: Templates that no function of the run has any more, and that are kept for those to come.
 MOST_IDLE_TEMPLATES = 256
+#: Bytes of their code, without the one that a function had last: code by value has what it captures.
+MOST_IDLE_NBYTES = 16 << 20
 #: In the place of those that were removed.
 NO_TEMPLATE = Template(0, b"", True, b"", False, False, {}, None)
 NO_TEMPLATE_SPEC = TemplateSpec(len, False, False, {}, None)
@@ -65,9 +67,10 @@ class GrowingProgram:
             _key(*each): each[0].number
             for each in zip(program.templates, program.plan.templates, strict=True)
         }
-        #: How many parts use each template; those that none uses, the one longest so first.
+        #: How many parts use each template; those that none uses, the one longest so first, each with the bytes of its code.
         self._users: dict[int, int] = dict.fromkeys(self._number_of.values(), 1)
-        self._idle: dict[int, None] = {}
+        self._idle: dict[int, int] = {}
+        self._idle_nbytes = 0
         #: How many templates refer to each value that the app itself has.
         self._referring = Counter(
             index for template in program.templates for index in _app_values_of(template)
@@ -131,6 +134,7 @@ class GrowingProgram:
         plan = self._plan
         plan.max_retries.pop(index, None)
         plan.retry_backoff.pop(index, None)
+        self._program.foreign.forget(index)
         for hook in [hook for hook in plan.hooks if hook.consumer == index]:
             self._remove_hook(hook.index)
         group = plan.group_of[index]
@@ -202,7 +206,7 @@ class GrowingProgram:
             put(self._plan.templates, [number], [spec])
             self._referring.update(_app_values_of(template))
         self._users[number] = self._users.get(number, 0) + 1
-        self._idle.pop(number, None)
+        self._idle_nbytes -= self._idle.pop(number, 0)
         return number
 
     def _without_templates(self, app_values: Collection[Index], added: Program) -> Collection[Index]:
@@ -226,6 +230,7 @@ class GrowingProgram:
             plan.retry_backoff.pop(index, None)
             plan.parent_of.pop(index, None)
             self._remove_hook(index)
+            self._program.foreign.forget(index)
             self._leave(self._part_of.pop(index), gone)
             self._indices.give_back(index)
         return gone
@@ -259,14 +264,23 @@ class GrowingProgram:
         for number in numbers:
             self._users[number] -= 1
             if self._users[number] == 0:
-                self._idle[number] = None
-                if _is_of_one_part(self._program.templates[number]):
+                template = self._program.templates[number]
+                self._idle[number] = len(template.code)
+                self._idle_nbytes += len(template.code)
+                if _is_of_one_part(template):
                     self._remove_template(number, gone)
-        while len(self._idle) > MOST_IDLE_TEMPLATES:
+        while len(self._idle) > MOST_IDLE_TEMPLATES or self._has_large_idle_templates():
             self._remove_template(next(iter(self._idle)), gone)
 
+    def _has_large_idle_templates(self) -> bool:
+        if self._idle_nbytes <= MOST_IDLE_NBYTES:
+            return False
+        # The next call most often has the code of the last one.
+        return self._idle_nbytes - next(reversed(self._idle.values())) > MOST_IDLE_NBYTES
+
     def _remove_template(self, number: int, gone: Removed) -> None:
-        del self._idle[number], self._users[number]
+        self._idle_nbytes -= self._idle.pop(number)
+        del self._users[number]
         template = self._program.templates[number]
         del self._number_of[_key(template, self._plan.templates[number])]
         gone.templates.append(number)
