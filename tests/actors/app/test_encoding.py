@@ -15,12 +15,13 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
-from handoff_actors.actors.app.encoding import Encoded, encode_program
+from handoff_actors.actors.app.encoding import Encoded, EncodingOptions, encode_program
 from handoff_actors.graph.plan import Plan
 from handoff_actors.wire.messages.jobs import Assembled, Ref
 from handoff_actors.wire.payload import decode, decode_call
 
 LIMIT = 1000
+OPTIONS = EncodingOptions(LIMIT)
 
 
 class Counted:
@@ -52,7 +53,7 @@ async def encoded(calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> En
     dag = handoff.DAG()
     for number, (extra_args, kwargs) in enumerate(calls):
         dag.add_function(handoff.Function(number, [], take, extra_args=extra_args, kwargs=kwargs))
-    return await encode_program(Plan.compile(dag), LIMIT)
+    return await encode_program(Plan.compile(dag), OPTIONS)
 
 
 def decoded(program: Encoded, number: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -295,7 +296,7 @@ async def test_modules_of_the_app_are_named_wherever_a_run_refers_to_them(argume
         case _:
             dag.add_function(handoff.Function(0, [], partial(take, 1)))
 
-    program = await encode_program(Plan.compile(dag), LIMIT)
+    program = await encode_program(Plan.compile(dag), OPTIONS)
 
     modules = program.program.templates[0].modules
     assert modules is not None
@@ -307,7 +308,7 @@ async def test_run_without_modules_of_the_app_names_none() -> None:
     dag = handoff.DAG()
     dag.add_function(handoff.Function(0, [], str, extra_args=[[1], "text"]))
 
-    program = await encode_program(Plan.compile(dag), LIMIT)
+    program = await encode_program(Plan.compile(dag), OPTIONS)
 
     assert program.program.templates[0].modules is None
     assert program.definitions == {}
@@ -321,7 +322,7 @@ async def test_directory_that_has_the_modules_is_where_they_are_imported_from(tm
     for directory in (has_them, has_none, tmp_path / "on some node"):
         dag = handoff.DAG()
         dag.add_function(handoff.Function(0, [], take, working_dir=directory))
-        program = await encode_program(Plan.compile(dag), LIMIT)
+        program = await encode_program(Plan.compile(dag), OPTIONS)
         found.append(program.program.templates[0].modules is None)
 
     assert found == [True, False, True]
