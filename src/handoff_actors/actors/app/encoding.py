@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Final, TypeVar
@@ -60,6 +60,8 @@ SLICE = 500
 
 #: Only this much of a value, or of code by value, is searched for names of modules.
 _SEARCHED_NBYTES = 2**24
+#: Digests of code that refers to own modules: calls of one function have the same.
+_DIGESTS_KEPT: Final = 256
 
 T = TypeVar("T")
 
@@ -95,7 +97,7 @@ class Encoded(Struct, frozen=True):
     large: dict[Index, bytes | memoryview]
     #: Directories that nodes may lack.
     directories: dict[Index, Path]
-    #: Definitions of modules that nodes may lack: each function makes them.
+    #: Definitions of modules that nodes may lack and the run has not been given: each function makes them.
     definitions: dict[Index, Callable[[], bytes]]
     #: Functions of which something can't be encoded, with the error that says what.
     refused: dict[Index, HandoffError]
@@ -409,7 +411,7 @@ class _Encoder(Struct):
         index = self.known_modules.get(own.key)
         if index is None:
             index = self._take_index()
-        self.definitions[index] = own.definitions
+            self.definitions[index] = own.definitions
         self.modules = own.key, index
         # How large they are shows once they have been made, if that has to be.
         modules = OwnModules(own.key, own.sources, Ref(index, 0, [""]))
@@ -448,6 +450,7 @@ class _Encoder(Struct):
             return nothing
 
 
+@lru_cache(_DIGESTS_KEPT)
 def _digest_within(directory: bytes, salt: bytes, digest: bytes) -> bytes:
     # As in wire.payload: few programs need it, and it takes 3 ms to import.
     from hashlib import blake2b  # noqa: PLC0415

@@ -66,17 +66,13 @@ class RunGrowth:
 
         `held` are those that the app has handles of, as numbered in their own plan; of `let_go` it has none any more.
         """
-        so_far = self.encoded_so_far
-        so_far.next_index = encoded.next_index
-        self._values |= encoded.large
-        definitions = encoded.definitions
+        self.encoded_so_far.next_index = encoded.next_index
         if encoded.modules is not None:
             key, index = encoded.modules
-            if so_far.modules.get(key) == index:
-                definitions = {}
-            so_far.modules[key] = index
-        self._packages.add(encoded.directories, definitions)
-        app_values = [*encoded.large, *encoded.directories, *definitions]
+            self.encoded_so_far.modules[key] = index
+        self._values |= encoded.large
+        self._packages.add(encoded.directories, encoded.definitions)
+        app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
         self.feed(Grow(encoded.program, held, app_values, encoded.refused, found, let_go=let_go))
 
     def ended(self, indices: Sequence[Index]) -> None:
