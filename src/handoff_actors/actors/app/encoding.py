@@ -184,8 +184,7 @@ class _Encoder(Struct):
             await self._encode_constants()
         await self._encode_values()
         if self.own:
-            for encoded in (self.constants, self.values):
-                await self._search_inline(encoded)
+            await self._search_inline([*self.constants, *self.values])
         if self.own_used:
             self._add_own_modules()
 
@@ -401,7 +400,7 @@ class _Encoder(Struct):
 
     def _add_own_modules(self) -> None:
         """Have each template name the own modules of the whole run: results are arguments of other functions, too."""
-        named = set[str]().union(*self.modules_of_code.values())
+        named: set[str] = set().union(*self.modules_of_code.values())
         is_left_out = None
         if is_any_sent_by_value(self.options.by_value):
             is_left_out = partial(is_sent_by_value, among=self.options.by_value)
