@@ -15,7 +15,7 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
-from handoff_actors.actors.app.encoding import Encoded, EncodingOptions, encode_program
+from handoff_actors.actors.app.encoding import Encoded, EncodedSoFar, EncodingOptions, encode_program
 from handoff_actors.graph.plan import Plan
 from handoff_actors.wire.messages.jobs import Assembled, Ref
 from handoff_actors.wire.payload import decode, decode_call
@@ -47,6 +47,9 @@ class Unencodable:
 
 def take(*_: object, **__: object) -> None:
     """Do nothing."""
+
+
+ORIGINAL = take
 
 
 async def encoded(calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Encoded:
@@ -324,5 +327,40 @@ async def test_directory_that_has_the_modules_is_where_they_are_imported_from(tm
         dag.add_function(handoff.Function(0, [], take, working_dir=directory))
         program = await encode_program(Plan.compile(dag), OPTIONS)
         found.append(program.program.templates[0].modules is None)
+
+    assert found == [True, False, True]
+
+
+def call_of(code: Any, *args: object) -> Plan:
+    dag = handoff.DAG()
+    dag.add_function(handoff.Function(0, [], code, extra_args=args))
+    return Plan.compile(dag)
+
+
+async def test_definitions_come_with_the_first_part_of_a_run_that_refers_to_them() -> None:
+    so_far = EncodedSoFar()
+    first = await encode_program(call_of(take), OPTIONS, so_far)
+    assert first.modules is not None
+    so_far.next_index = first.next_index
+    so_far.modules = dict([first.modules])
+
+    second = await encode_program(call_of(take, 1), OPTIONS, so_far)
+    so_far.modules = {}
+    after_it_was_forgotten = await encode_program(call_of(take, 2), OPTIONS, so_far)
+
+    assert [len(first.definitions), len(second.definitions)] == [1, 0]
+    assert second.modules == first.modules
+    assert second.next_index == first.next_index
+    assert after_it_was_forgotten.definitions.keys() == {first.next_index}
+
+
+async def test_function_is_referred_to_only_as_long_as_it_has_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for place in (take, decoded, take):
+        monkeypatch.setattr(sys.modules[__name__], "take", place)
+        program = await encode_program(call_of(ORIGINAL), OPTIONS)
+        found.append(program.program.templates[0].by_reference)
 
     assert found == [True, False, True]
