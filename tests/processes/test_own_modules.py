@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors.actors.app import own_modules
 from tests.daemons import Daemons
 from tests.processes.app import single
 
@@ -366,3 +367,60 @@ async def test_values_on_nodes_are_arguments_of_functions_that_do_not_name_their
 
     assert await result(session, number, earlier.results[made]) == bytes(100_000)
     assert await result(session, operator.attrgetter("args"), put) == (1, "too small")
+
+
+async def test_calls_like_earlier_ones_run_a_reloaded_module_as_it_is(
+    session: handoff.Session, write: Callable[[str, str], Any]
+) -> None:
+    for version in range(3):
+        module = write("own_called", f"def f(number):\n    return {version}, number\n")
+
+        found = [await session.call(module.f, number) for number in range(3)]
+
+        assert found == [(version, number) for number in range(3)]
+
+
+async def test_function_whose_place_another_one_has_taken_is_called_as_it_is(
+    session: handoff.Session,
+    write: Callable[[str, str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_modules, "_LOOKS_EVERY_S", 0.0)
+    module = write("own_place", "def f(number):\n    return 1, number\n")
+    first = module.f
+    assert [await session.call(first, number) for number in range(2)] == [(1, 0), (1, 1)]
+
+    # As IPython's autoreload does it.
+    second = "def f(number):\n    return 2, number\n# later\n"
+    (tmp_path / "own_place.py").write_text(second, encoding="utf-8")
+    exec(compile(second, module.__file__, "exec"), vars(module))
+
+    for number in range(2):
+        assert await session.call(first, number) == (1, number)
+        assert await session.call(module.f, number) == (2, number)
+
+
+async def test_module_that_is_imported_between_calls_goes_along_from_then_on(
+    session: handoff.Session, write: Callable[[str, str], Any]
+) -> None:
+    write("own_package.__init__", "")
+    module = write("own_package.early", "def f():\n    from . import late\n    return late.number\n")
+    for _ in range(2):
+        with pytest.raises(handoff.FunctionFailed, match="late"):
+            await session.call(module.f)
+
+    write("own_package.late", "number = 1\n")
+
+    assert [await session.call(module.f) for _ in range(2)] == [1, 1]
+
+
+async def test_arguments_of_own_classes_bring_their_modules_to_calls_like_earlier_ones(
+    session: handoff.Session, write: Callable[[str, str], Any]
+) -> None:
+    assert [await session.call(repr, number) for number in range(2)] == ["0", "1"]
+
+    module = write("own_class", "class Own:\n    def __repr__(self):\n        return 'own'\n")
+
+    assert [await session.call(repr, module.Own()) for _ in range(2)] == ["own", "own"]
+    assert await session.call(repr, 2) == "2"

@@ -5,7 +5,6 @@ import atexit
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context
-from functools import partial
 from typing import Any, Literal, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
@@ -36,7 +35,7 @@ class _Default:
         # When the loop ends it cancels this task, which then closes the session: hence a task of its own. It must not belong to
         # the function of a worker that happens to be the first: with its tasks the session of all others would be closed.
         loop = asyncio.get_running_loop()
-        self._task = Context().run(partial(loop.create_task, self._live(), name="handoff default session"))
+        self._task = Context().run(lambda: loop.create_task(self._live(), name="handoff default session"))
 
     async def end(self) -> None:
         self._completion.set()

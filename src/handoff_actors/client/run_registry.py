@@ -12,10 +12,9 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from handoff_actors.actors.app.blame import Blame, PlanPart
-from handoff_actors.actors.app.encoding import APP_VALUES, Encoded, encode_program
+from handoff_actors.actors.app.encoding import Encoded, EncodingOptions, encode_program
 from handoff_actors.actors.app.foreign_arguments import ForeignArgument
 from handoff_actors.actors.app.listening import Listening
-from handoff_actors.actors.app.run_growth import RunGrowth
 from handoff_actors.actors.app.run_host import RunHost
 from handoff_actors.actors.app.run_records import records_of
 from handoff_actors.actors.app.runner import RunnerActor
@@ -169,13 +168,16 @@ class RunRegistry:
         observe = seen.on_event is not None or instrumentation.is_on()
         may_join, is_open = nodes_may_join, began is not None
         options = self._options(settings, plan, observe=observe, nodes_may_join=may_join, is_open=is_open)
-        modules, listening = settings.modules(), seen.listening(is_observed=observe)
+        encoding = self._encoding(settings, seen.listening(is_observed=observe))
         callback = nullcontext() if seen.on_event is None else EventCallback(seen.on_event, plan.dag_id)
         recording = records_of(settings.journal, INLINE_LIMIT, is_open=is_open)
         async with callback as notify, instrumentation.watch(plan) as watch, recording as records:
             found = await records.begin(plan, options.wanted)
-            listening = replace(listening, digests=records.has_journal)
-            encoded = await self._encode(watch.plan, settings, listening, modules)
+            listening = replace(encoding.listening, digests=records.has_journal)
+            encoding = replace(encoding, listening=listening)
+            may_refuse = settings.on_failure == "continue"
+            encoded = await encode_program(watch.plan, encoding, may_refuse=may_refuse)
+            self.own_modules |= encoded.own_modules
             encoded.program.fingerprints.update(enumerate(found.fingerprints))
             watching = watch.observer(notify)
             on_event = None if watching is None else EventObserver(watching, plan.dag_id)
@@ -192,7 +194,7 @@ class RunRegistry:
             shown = RunDisplay(runner, seen, on_event, self._cluster.adverts, reused=len(found.reused))
             if began is not None:
                 # Once the runner has started, which takes no turn of the loop.
-                encode = partial(self._encode_part, settings=settings, listening=listening, modules=modules)
+                encode = partial(self._encode_part, settings=settings, encoding=encoding)
                 asyncio.get_running_loop().call_soon(began, runner, encode)
             async with shown, self._wait(options):
                 await runner.execute(usable, found.reused)
@@ -206,21 +208,21 @@ class RunRegistry:
         )
         return replace(options, may_start_node=self._cluster.may_start_node, is_open=is_open)
 
+    def _encoding(self, settings: RunSettings, listening: Listening) -> EncodingOptions:
+        modules = (*settings.modules(), *self._modules_by_value)
+        return EncodingOptions(
+            INLINE_LIMIT, listening, modules, self._session, settings.retry_on, self.own_modules
+        )
+
     async def _encode_part(
-        self,
-        runner: RunnerActor,
-        plan: Plan,
-        *,
-        settings: RunSettings,
-        listening: Listening,
-        modules: Sequence[ModuleType],
+        self, runner: RunnerActor, plan: Plan, *, settings: RunSettings, encoding: EncodingOptions
     ) -> tuple[Encoded, FoundResults]:
         """Encode functions that are added, and look them up. What can't be encoded is refused, and ends nothing else."""
-        settings = replace(settings, on_failure="continue")
         refused = self._find_foreign_values(plan, may_refuse=True)
         plan = settings.surrounded(plan)
         found, not_cached = await runner.look_up(plan)
-        encoded = await self._encode(plan, settings, listening, modules, runner.growth)
+        encoded = await encode_program(plan, encoding, runner.growth.encoded_so_far, may_refuse=True)
+        self.own_modules |= encoded.own_modules
         encoded.refused.update(not_cached | refused)
         return encoded, found
 
@@ -247,29 +249,6 @@ class RunRegistry:
                     ours = error if isinstance(error, ValueLost) else HandoffError(str(error))
                     refused |= dict.fromkeys(Blame(plan).users(PlanPart.VALUE, number), ours)
         return refused
-
-    async def _encode(
-        self,
-        plan: Plan,
-        settings: RunSettings,
-        listening: Listening,
-        modules: Sequence[ModuleType],
-        growth: RunGrowth | None = None,
-    ) -> Encoded:
-        encoded = await encode_program(
-            plan,
-            INLINE_LIMIT,
-            listening,
-            (*modules, *self._modules_by_value),
-            self._session,
-            retry_on=settings.retry_on,
-            may_refuse=settings.on_failure == "continue",
-            first_index=APP_VALUES if growth is None else growth.next_index,
-            known_modules={} if growth is None else growth.modules,
-            own_modules=self.own_modules,
-        )
-        self.own_modules |= encoded.own_modules
-        return encoded
 
     def _usable(self, run: RunId, options: RunOptions) -> list[NodeUp]:
         if options.nodes is not None:

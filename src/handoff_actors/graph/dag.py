@@ -285,8 +285,6 @@ class DAG:
         self,
         fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
         over: object,
-        *,
-        initial: object = NONE_GIVEN,
         **options: Any,
     ) -> Handle[ResultT]: ...
     @overload
@@ -294,18 +292,11 @@ class DAG:
         self,
         fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
         over: object,
-        *,
-        initial: object = NONE_GIVEN,
         **options: Any,
     ) -> Handle[ResultT]: ...
     @overload
     def reduce(
-        self,
-        fn: Callable[..., ResultT | Subgraph[ResultT]],
-        over: object,
-        *,
-        initial: object = NONE_GIVEN,
-        **options: Any,
+        self, fn: Callable[..., ResultT | Subgraph[ResultT]], over: object, **options: Any
     ) -> Handle[ResultT]: ...
     def reduce(
         self, fn: Callable[..., Any], over: object, *, initial: object = NONE_GIVEN, **options: Any

@@ -332,28 +332,14 @@ class MappedHandle(Handle[list[ItemT_co]], frozen=True, eq=False):
 
     @overload
     def reduce(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]],
-        *,
-        initial: object = NONE_GIVEN,
-        **options: Any,
+        self, fn: Callable[..., Coroutine[Any, Any, ResultT | Subgraph[ResultT]]], **options: Any
     ) -> Handle[ResultT]: ...
     @overload
     def reduce(
-        self,
-        fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]],
-        *,
-        initial: object = NONE_GIVEN,
-        **options: Any,
+        self, fn: Callable[..., Subgraph[ResultT] | Coroutine[Any, Any, Subgraph[ResultT]]], **options: Any
     ) -> Handle[ResultT]: ...
     @overload
-    def reduce(
-        self,
-        fn: Callable[..., ResultT | Subgraph[ResultT]],
-        *,
-        initial: object = NONE_GIVEN,
-        **options: Any,
-    ) -> Handle[ResultT]: ...
+    def reduce(self, fn: Callable[..., ResultT | Subgraph[ResultT]], **options: Any) -> Handle[ResultT]: ...
     def reduce(self, fn: Callable[..., Any], *, initial: object = NONE_GIVEN, **options: Any) -> Handle[Any]:
         """Make one value of all items. See `DAG.reduce`."""
         reduction = Reduction(_checked(self.chain.dag, fn, options, 2), initial, options)

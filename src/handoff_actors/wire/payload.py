@@ -57,6 +57,8 @@ _SEARCH_DEPTH: Final = 8
 _SEARCH_WIDTH: Final = 1000
 #: Bytes of code by value, with all that it captures: it travels within one message, unlike arguments.
 MOST_OF_CODE_NBYTES: Final = 1000 * 2**20
+#: References to code whose digests are kept.
+_REFERENCES_KEPT: Final = 1024
 #: Characters of a key on the path to a part that can't be pickled.
 _MOST_OF_KEY: Final = 100
 #: Advice for users, where a node lacks a module.
@@ -353,12 +355,22 @@ def encode_code(
                 f"it has {len(encoded):,} bytes with all that it captures, and {MOST_OF_CODE_NBYTES:,} can be sent; pass"
                 " large values as arguments (args, extra_args or kwargs), which have no such limit"
             )
+    if reference is not None:
+        return _digest_of_reference(encoded), True, encoded
+    return _digest(encoded, b"value", session.encode()), False, encoded
+
+
+@functools.lru_cache(_REFERENCES_KEPT)
+def _digest_of_reference(encoded: bytes) -> bytes:
+    # Calls of one function refer to it again and again.
+    return _digest(encoded, b"reference", b"")
+
+
+def _digest(encoded: bytes, person: bytes, salt: bytes) -> bytes:
     # With OpenSSL it takes 3 ms to import, for which new workers would wait; they encode no code.
     from hashlib import blake2b  # noqa: PLC0415
 
-    person, salt = (b"reference", b"") if reference else (b"value", session.encode())
-    digest = blake2b(encoded, digest_size=16, person=person, salt=salt).digest()
-    return digest, reference is not None, encoded
+    return blake2b(encoded, digest_size=16, person=person, salt=salt).digest()
 
 
 def joined_code(main: bytes, groups: Sequence[Group]) -> bytes:

@@ -34,6 +34,8 @@ BULKY_NBYTES: Final = 256 * 1024
 _MEMBERS: Final = 32
 #: Pickles by hand are bytes; numpy, pandas and arrow give their memory out of band by themselves.
 _FLAT: Final = frozenset({bytes, bytearray, str})
+#: Objects of these types refer to nothing else.
+_NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
 _SEQUENCES: Final = frozenset({list, tuple})
 
 #: Gives the position of an object among the parts that are left out of a pickle; None for what stays in it.
@@ -48,6 +50,8 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
 
     Neither may be used once the value has changed. Raises the errors of cloudpickle, or of the value itself.
     """
+    if type(value) in _NUMBERS:
+        return [pickle.dumps(value, PROTOCOL)], []
     buffers: list[pickle.PickleBuffer] = []
     if ARROW in sys.modules:
         teach_arrow()

@@ -15,12 +15,13 @@ import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
-from handoff_actors.actors.app.encoding import Encoded, encode_program
+from handoff_actors.actors.app.encoding import Encoded, EncodedSoFar, EncodingOptions, encode_program
 from handoff_actors.graph.plan import Plan
 from handoff_actors.wire.messages.jobs import Assembled, Ref
 from handoff_actors.wire.payload import decode, decode_call
 
 LIMIT = 1000
+OPTIONS = EncodingOptions(LIMIT)
 
 
 class Counted:
@@ -48,11 +49,14 @@ def take(*_: object, **__: object) -> None:
     """Do nothing."""
 
 
+ORIGINAL = take
+
+
 async def encoded(calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Encoded:
     dag = handoff.DAG()
     for number, (extra_args, kwargs) in enumerate(calls):
         dag.add_function(handoff.Function(number, [], take, extra_args=extra_args, kwargs=kwargs))
-    return await encode_program(Plan.compile(dag), LIMIT)
+    return await encode_program(Plan.compile(dag), OPTIONS)
 
 
 def decoded(program: Encoded, number: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -295,7 +299,7 @@ async def test_modules_of_the_app_are_named_wherever_a_run_refers_to_them(argume
         case _:
             dag.add_function(handoff.Function(0, [], partial(take, 1)))
 
-    program = await encode_program(Plan.compile(dag), LIMIT)
+    program = await encode_program(Plan.compile(dag), OPTIONS)
 
     modules = program.program.templates[0].modules
     assert modules is not None
@@ -307,7 +311,7 @@ async def test_run_without_modules_of_the_app_names_none() -> None:
     dag = handoff.DAG()
     dag.add_function(handoff.Function(0, [], str, extra_args=[[1], "text"]))
 
-    program = await encode_program(Plan.compile(dag), LIMIT)
+    program = await encode_program(Plan.compile(dag), OPTIONS)
 
     assert program.program.templates[0].modules is None
     assert program.definitions == {}
@@ -321,7 +325,42 @@ async def test_directory_that_has_the_modules_is_where_they_are_imported_from(tm
     for directory in (has_them, has_none, tmp_path / "on some node"):
         dag = handoff.DAG()
         dag.add_function(handoff.Function(0, [], take, working_dir=directory))
-        program = await encode_program(Plan.compile(dag), LIMIT)
+        program = await encode_program(Plan.compile(dag), OPTIONS)
         found.append(program.program.templates[0].modules is None)
+
+    assert found == [True, False, True]
+
+
+def call_of(code: Any, *args: object) -> Plan:
+    dag = handoff.DAG()
+    dag.add_function(handoff.Function(0, [], code, extra_args=args))
+    return Plan.compile(dag)
+
+
+async def test_definitions_come_with_the_first_part_of_a_run_that_refers_to_them() -> None:
+    so_far = EncodedSoFar()
+    first = await encode_program(call_of(take), OPTIONS, so_far)
+    assert first.modules is not None
+    so_far.next_index = first.next_index
+    so_far.modules = dict([first.modules])
+
+    second = await encode_program(call_of(take, 1), OPTIONS, so_far)
+    so_far.modules = {}
+    after_it_was_forgotten = await encode_program(call_of(take, 2), OPTIONS, so_far)
+
+    assert [len(first.definitions), len(second.definitions)] == [1, 0]
+    assert second.modules == first.modules
+    assert second.next_index == first.next_index
+    assert after_it_was_forgotten.definitions.keys() == {first.next_index}
+
+
+async def test_function_is_referred_to_only_as_long_as_it_has_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for place in (take, decoded, take):
+        monkeypatch.setattr(sys.modules[__name__], "take", place)
+        program = await encode_program(call_of(ORIGINAL), OPTIONS)
+        found.append(program.program.templates[0].by_reference)
 
     assert found == [True, False, True]

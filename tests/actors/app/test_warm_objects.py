@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import handoff_actors as handoff
-from handoff_actors.actors.app.encoding import encode_program
+from handoff_actors.actors.app.encoding import EncodingOptions, encode_program
 from handoff_actors.graph.plan import Plan
 
 
@@ -22,7 +22,7 @@ def predict(*_: object) -> None: ...
 async def key_of(model: handoff.PerWorker[Any], session: str = "session", **options: Any) -> bytes:
     dag = handoff.DAG()
     dag.add_function(handoff.Function(0, [model], predict, **options))
-    encoded = await encode_program(Plan.compile(dag), 1000, session=session)
+    encoded = await encode_program(Plan.compile(dag), EncodingOptions(1000, session=session))
     [warm] = [template.warm for template in encoded.program.templates if template.warm is not None]
     return warm.key
 

@@ -25,8 +25,11 @@ def test_result_is_let_go_of_when_nothing_takes_it() -> None:
 
     assert taken.let_go(["a", "b"]) == ["b"]
     assert taken.let_go([]) == []
+    assert not taken.has_free
     taken.count(taking("a"), -1)
+    assert taken.has_free
     assert taken.let_go([]) == ["a"]
+    assert not taken.has_free
     assert taken.let_go([]) == []
 
 

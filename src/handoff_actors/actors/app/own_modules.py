@@ -39,6 +39,7 @@ _MOST_OF_SHORT: Final = 255
 _LOOKS_EVERY_S: Final = 0.05
 #: Only this much of a value, or of code by value, is searched for names of modules.
 _SEARCHED_NBYTES: Final = 2**24
+_NOTHING: Final[dict[str, Any]] = {}
 #: Modules of two apps may have the same names and sources, and other states.
 _APP: Final = secrets.token_bytes(16)
 
@@ -142,11 +143,8 @@ class LoadedModules:
         """True if none of these has been loaded again, or has got more names, since it was looked at."""
         for name in names:
             known, module = self._loaded[name], sys.modules.get(name)
-            if (
-                module is None
-                or vars(module).get("__spec__") is not known.source.spec
-                or len(vars(module)) != known.names
-            ):
+            namespace = _NOTHING if module is None else vars(module)
+            if namespace.get("__spec__") is not known.source.spec or len(namespace) != known.names:
                 return False
         return True
 

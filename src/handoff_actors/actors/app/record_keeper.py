@@ -8,7 +8,7 @@ from handoff_actors.actors.app.journal import Entry
 from handoff_actors.actors.app.run_errors import as_ours
 from handoff_actors.actors.app.run_records import RunRecords
 from handoff_actors.core.run.events import Cancel, FindResults, FunctionsRefused, ResultsFound
-from handoff_actors.core.run.facts.resumption import NO_FINGERPRINTS
+from handoff_actors.core.run.facts.resumption import NO_FINGERPRINTS, NOTHING_FOUND
 from handoff_actors.core.run.grow import RunMachineEvent
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.errors import HandoffError, JournalError
@@ -44,6 +44,8 @@ class RecordKeeper:
 
     async def look_up(self, plan: Plan) -> "tuple[FoundResults, dict[Index, HandoffError]]":
         """Look up functions that are about to be added: see `RunRecords.added`."""
+        if not self._records.may_find(plan):
+            return NOTHING_FOUND, {}
         index_of, known = self._program.plan.index_of, self._program.fingerprints
         outer = [known.get(index_of.get(each, -1), NO_FINGERPRINTS) for each in plan.outer]
         return await self._records.added(plan, outer)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from typing import Protocol
 
-from handoff_actors.actors.app.encoding import APP_VALUES, Encoded
+from handoff_actors.actors.app.encoding import Encoded, EncodedSoFar
 from handoff_actors.actors.app.packages import Packages
 from handoff_actors.actors.app.run_errors import RunErrors
 from handoff_actors.core.run.events import FunctionsForgotten
@@ -51,10 +51,7 @@ class RunGrowth:
         self._errors = errors
         self.feed = feed
         self.listener: GrowthListener | None = None
-        #: The index of the next value that the app will have for the run.
-        self.next_index: Index = APP_VALUES
-        #: By the key of own modules: the index of their definitions.
-        self.modules: dict[bytes, Index] = {}
+        self.encoded_so_far = EncodedSoFar()
         #: By value: gives up the fetch of it.
         self._fetches = fetches
 
@@ -69,16 +66,13 @@ class RunGrowth:
 
         `held` are those that the app has handles of, as numbered in their own plan; of `let_go` it has none any more.
         """
-        self.next_index = encoded.next_index
-        self._values |= encoded.large
-        definitions = encoded.definitions
+        self.encoded_so_far.next_index = encoded.next_index
         if encoded.modules is not None:
             key, index = encoded.modules
-            if self.modules.get(key) == index:
-                definitions = {}
-            self.modules[key] = index
-        self._packages.add(encoded.directories, definitions)
-        app_values = [*encoded.large, *encoded.directories, *definitions]
+            self.encoded_so_far.modules[key] = index
+        self._values |= encoded.large
+        self._packages.add(encoded.directories, encoded.definitions)
+        app_values = [*encoded.large, *encoded.directories, *encoded.definitions]
         self.feed(Grow(encoded.program, held, app_values, encoded.refused, found, let_go=let_go))
 
     def ended(self, indices: Sequence[Index]) -> None:
@@ -108,8 +102,9 @@ class RunGrowth:
         for index in effect.app_values:
             self._values.pop(index, None)
             self._packages.forget(index)
-            if index in self.modules.values():
-                self.modules = {key: known for key, known in self.modules.items() if known != index}
+            modules = self.encoded_so_far.modules
+            for key in [key for key, known in modules.items() if known == index]:
+                del modules[key]
 
     def over(self, error: HandoffError | None) -> None:
         """Tell that the run is over."""

@@ -72,6 +72,10 @@ class RunRecords:
         """True for a run with a journal."""
         return self._journal is not None
 
+    def may_find(self, plan: Plan) -> bool:
+        """Tell whether functions of a plan are to be looked up, or to be known by what they are made of."""
+        return self._journal is not None or self.expects_cached or is_cached(plan)
+
     async def begin(self, plan: Plan, wanted: Collection[Index]) -> FoundResults:
         """Look up the functions that a run begins with. Raises JournalError, and HandoffError for an unsafe cache."""
         return await self._look_up(plan, (), wanted)
@@ -98,9 +102,9 @@ class RunRecords:
     async def _look_up(
         self, plan: Plan, outer: Sequence[Fingerprints], wanted: Collection[Index]
     ) -> FoundResults:
-        has_cached = is_cached(plan)
-        if not (has_cached or self._journal is not None or self.expects_cached):
+        if not self.may_find(plan):
             return NOTHING_FOUND
+        has_cached = is_cached(plan)
         # On the loop: it calls users' code, which need not be made for threads.
         digests = await digests_of(plan)
         for_cache = has_cached or self.expects_cached

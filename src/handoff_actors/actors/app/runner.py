@@ -245,9 +245,14 @@ class RunnerActor:
         )
 
     def _perform(self, effect: RunEffect) -> None:  # noqa: C901, PLR0912 - one table
+        # Each case is a question: first those that every function of an open run brings.
         match effect:
             case SendToNode(name, message):
                 self._send(name, message)
+            case FunctionsEnded(indices):
+                self.growth.ended(indices)
+            case FunctionsForgotten():
+                self.growth.forgotten(effect)
             case FetchResult(index, nbytes, holders):
                 self._fetch_result(index, nbytes, list(holders))
             case (
@@ -265,10 +270,6 @@ class RunnerActor:
                 self.values |= values
             case RecordResults(indices):
                 self._record(indices)
-            case FunctionsEnded(indices):
-                self.growth.ended(indices)
-            case FunctionsForgotten():
-                self.growth.forgotten(effect)
             case TellOfRoom():
                 self._host.tell_of_room()
             case StartNode():

@@ -61,8 +61,9 @@ class OpenRunFeed(OpenRunFacts):
         self._thread = 0
 
     def _has_room(self) -> bool:
-        waiting = self._pending + len(self._calls) + len(self._repeated)
-        return self._max_pending is None or waiting < self._max_pending
+        if self._max_pending is None:
+            return True
+        return self._pending + len(self._calls) + len(self._repeated) < self._max_pending
 
     def _wake(self) -> None:
         if self._is_woken or not self._thread:
@@ -190,6 +191,8 @@ class OpenRunFeed(OpenRunFacts):
 
     def _take_released(self) -> list[FunctionId]:
         """Take off the functions without handles, but for those that a call takes which has yet to be brought to the run."""
+        if not (self._released or self._taken.has_free):
+            return []
         released = [self._released.popleft() for _ in range(len(self._released))]
         with self._adding:
             return self._taken.let_go(released)

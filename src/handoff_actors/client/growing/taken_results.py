@@ -28,6 +28,11 @@ class TakenResults:
                     self._let_go.discard(producer_id)
                     self._free.append(producer_id)
 
+    @property
+    def has_free(self) -> bool:
+        """True if `let_go` has earlier functions to return."""
+        return bool(self._free)
+
     def let_go(self, function_ids: Iterable[FunctionId]) -> list[FunctionId]:
         """Let go of functions that have no handles any more. Returns those, of earlier ones too, whose results nothing takes."""
         free, self._free = self._free, []

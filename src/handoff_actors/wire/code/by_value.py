@@ -20,7 +20,10 @@ def is_any_sent_by_value(among: Sequence[ModuleType] = ()) -> bool:
 
 def is_sent_by_value(name: str, among: Sequence[ModuleType] = ()) -> bool:
     """True if the contents of a module of this name are encoded by value: always, or where these modules are."""
-    registered = cloudpickle.list_registry_pickle_by_value() | {module.__name__ for module in among}
+    registered = cloudpickle.list_registry_pickle_by_value()
+    if not (registered or among):
+        return False
+    registered |= {module.__name__ for module in among}
     return any(name == one or name.startswith(f"{one}.") for one in registered)
 
 
