@@ -45,11 +45,7 @@ class Dispatch:
     def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now."""
         args = self._plan.args
-        self._with_calls.update(
-            index
-            for index in part.indices
-            if args[index] and any(type(spec) is CallSpec for spec in args[index])
-        )
+        self._with_calls.update([index for index in part.indices if CallSpec in map(type, args[index])])
         if self._fusion is not None:
             self._fusion.add(part)
 

@@ -89,27 +89,32 @@ class Feasibility:
         # Waiting for a node is in vain where none can join.
         self._allowed_s = allocation_timeout_s if nodes_may_join else 0.0
         self._needs = needs
-        self._demand_of: dict[tuple[int, str | None], _Demand] = {}
+        self._demand_of: dict[tuple[RequirementClass, str | None], _Demand] = {}
         self._demands: list[_Demand] = []
         self._seen_names: set[str] = set()
         self.add(range(plan.size))
 
     def add(self, indices: Iterable[Index]) -> bool:
         """Take functions that are in the plan by now. True if `update` is to be called, as no node is known to do for some."""
-        touched: dict[int, _Demand] = {}
+        touched: dict[tuple[RequirementClass, str | None], _Demand] = {}
         for index in indices:
-            key = need, target = self._key(index)
-            demand = self._demand_of.get((need.number, target))
+            key = self._key(index)
+            demand = touched.get(key)
             if demand is None:
-                demand = self._demand_of[need.number, target] = _Demand(*key)
-                self._demands.append(demand)
+                demand = touched[key] = self._demand(key)
             demand.functions.append(index)
-            touched[id(demand)] = demand
         for demand in touched.values():
             demand.kinds = frozenset()
             if demand.compact_at <= len(demand.functions):
                 self._compact(demand)
         return not all(demand.is_met for demand in touched.values())
+
+    def _demand(self, key: tuple[RequirementClass, str | None]) -> _Demand:
+        demand = self._demand_of.get(key)
+        if demand is None:
+            demand = self._demand_of[key] = _Demand(*key)
+            self._demands.append(demand)
+        return demand
 
     def _key(self, index: Index) -> tuple[RequirementClass, str | None]:
         group = self._plan.group_of[index]

@@ -5,12 +5,11 @@ from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 from handoff_actors.core.run.facts.part import ProgramPart, put
-from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.priority import Priority
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
-from handoff_actors.wire.messages.jobs import Rank, Template
+from handoff_actors.wire.messages.jobs import Rank
 
 
 class Destination(NamedTuple):
@@ -126,11 +125,9 @@ class ReadyQueue:
         entry = self._places[index] << INDEX_BITS | index if self._places else index
         lane.push((-self._plan.priority[index], -self._priority.of(index)), entry)
 
-    def assume(self, templates: Sequence[Template], durations: Durations) -> None:
-        """Start from durations of earlier runs. To be called before any function is ready."""
-        self._priority.assume(
-            {kind: durations.of(template.digest) for kind, template in enumerate(templates)}
-        )
+    def assume(self, usual_s: Sequence[float | None]) -> None:
+        """Start from durations of earlier runs, by kind. To be called before any function is ready."""
+        self._priority.assume(dict(enumerate(usual_s)))
 
     def learn(self, index: Index, seconds: float) -> None:
         """Record the duration of a function, and sort the others again if levels have changed."""

@@ -7,11 +7,9 @@ from msgspec import Struct
 
 from handoff_actors.core.resources import summed
 from handoff_actors.core.run.facts.part import ProgramPart, put
-from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Plan
 from handoff_actors.ids import Index, Resources
-from handoff_actors.wire.messages.jobs import Template
 
 #: A node is sent about this much work more than it can start at once, beside what lasts for a round trip, so that it never
 #: waits for a message.
@@ -28,6 +26,9 @@ NO_CLAIM: Resources = {}
 RequirementKey = tuple[tuple[tuple[str, float], ...], bool, str, tuple[tuple[str, float], ...]]
 
 
+NO_KEY: RequirementKey = ((), False, "", ())
+
+
 class RequirementClass(Struct, eq=False):
     """The claim, Python version and mode (sync or async) that functions share, and their average duration."""
 
@@ -38,8 +39,8 @@ class RequirementClass(Struct, eq=False):
     seconds: float | None = None
     #: The only minor version of Python that can run them; "": any. See `core.run.scheduling.python_affinity`.
     python: str = ""
-    #: Equal for classes of different runs that need the same.
-    key: RequirementKey = ((), False, "", ())
+    #: Equal for classes of different runs that need the same; made here where it is not given.
+    key: RequirementKey = NO_KEY
     claims_no_cpu: bool = False
     #: The claims of the objects of `per_worker` that such functions need. Sync functions have a copy each, whose claim is
     #: part of `cost`; coroutines share one.
@@ -50,7 +51,8 @@ class RequirementClass(Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.own = self.least = self.cost
-        self.key = _key(self.own, self.warm, self.python, is_async=self.is_async)
+        if self.key is NO_KEY:
+            self.key = _key(self.own, self.warm, self.python, is_async=self.is_async)
         if self.warm:
             self.least = summed(self.own, self.warm)
             self.cost = self.own if self.is_async else self.least
@@ -100,18 +102,19 @@ class Requirements:
         self._add_warm(plan, part, added)
         if affinity.may_bind_other_functions(added):
             self._bind_other_functions(part.indices, added, affinity)
-        members = [plan.groups[group] for group in part.groups]
-        put(self.sum_of_group, part.groups, [self._of_group(each, operator.add) for each in members])
-        put(self.peak_of_group, part.groups, [self._of_group(each, max) for each in members])
+        if part.groups:
+            members = [plan.groups[group] for group in part.groups]
+            put(self.sum_of_group, part.groups, [self._of_group(each, operator.add) for each in members])
+            put(self.peak_of_group, part.groups, [self._of_group(each, max) for each in members])
 
-    def assume(self, templates: Sequence[Template], durations: Durations) -> None:
-        """Start from durations of earlier runs, for classes of which all templates have one."""
+    def assume(self, usual_s: Sequence[float | None]) -> None:
+        """Start from durations of earlier runs, by template, for classes of which all templates have one."""
         known: dict[RequirementClass, list[float | None]] = {}
-        for template, need in zip(templates, self._of_template, strict=False):
-            known.setdefault(need, []).append(durations.of(template.digest))
-        for need, seconds in known.items():
-            sure = [each for each in seconds if each is not None]
-            if len(sure) == len(seconds):
+        for need, seconds in zip(self._of_template, usual_s, strict=False):
+            known.setdefault(need, []).append(seconds)
+        for need, each_s in known.items():
+            sure = [seconds for seconds in each_s if seconds is not None]
+            if len(sure) == len(each_s):
                 need.seconds = max(sure)
 
     def _bind_other_functions(self, indices: Sequence[Index], added: Plan, affinity: PythonAffinity) -> None:
@@ -148,7 +151,7 @@ class Requirements:
         need = self._numbers.get(key)
         if need is None:
             need = self._numbers[key] = RequirementClass(
-                len(self.classes), dict(own), is_async, None, python, warm=dict(warm)
+                len(self.classes), dict(own), is_async, None, python, key, warm=dict(warm)
             )
             self.classes.append(need)
         return need

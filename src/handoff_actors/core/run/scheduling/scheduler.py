@@ -153,9 +153,10 @@ class Scheduler:
 
     def assume(self, durations: Durations) -> None:
         """Start from durations of earlier runs."""
-        self.needs.assume(self._program.templates, durations)
-        self._ready.assume(self._program.templates, durations)
-        self.time_left.assume(self._program.templates, durations)
+        usual_s = [durations.of(template.digest) for template in self._program.templates]
+        self.needs.assume(usual_s)
+        self._ready.assume(usual_s)
+        self.time_left.assume(usual_s)
 
     def learn(self, index: Index, seconds: float) -> None:
         """Record the duration of a function."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from handoff_actors.core.run.facts.phases import DONE
 from handoff_actors.core.run.facts.state import RunState
-from handoff_actors.core.run.scheduling.durations import SAMPLE, Durations
+from handoff_actors.core.run.scheduling.durations import SAMPLE
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
 from handoff_actors.escaping import escape_name
@@ -43,11 +43,9 @@ class TimeLeft:
         #: True once some node has an end.
         self.is_on = False
 
-    def assume(self, templates: Sequence[Template], durations: Durations) -> None:
-        """Start from durations of earlier runs."""
-        for kind, template in enumerate(templates):
-            if (usual_s := durations.of(template.digest)) is not None:
-                self._usual[kind] = usual_s
+    def assume(self, usual_s: Sequence[float | None]) -> None:
+        """Start from durations of earlier runs, by kind."""
+        self._usual = {kind: seconds for kind, seconds in enumerate(usual_s) if seconds is not None}
 
     def forget(self, kinds: Iterable[int]) -> None:
         """Forget how long functions of these kinds take: others have their numbers now."""
