@@ -54,7 +54,7 @@ from tests.simulation.dags import LARGE_NBYTES, Conduct
 from tests.simulation.network import Channel, Clock, Line, Timeline
 from tests.simulation.relays import relayed
 from tests.simulation.symbols import Evaluation, StoredBytes
-from tests.simulation.workers import Key, SimulatedWorker, Task, shares_of
+from tests.simulation.workers import Inbox, Key, SimulatedWorker, Task, shares_of
 
 if TYPE_CHECKING:
     from random import Random
@@ -385,7 +385,7 @@ class SimulatedNode:
             self._cluster.faults["copied late" if is_late else "copied"] += 1
 
     def _spawn(self, effect: SpawnWorker) -> None:
-        inbox = Channel(self.timeline, self._random, WORKER_DELAY_S, self.handle)
+        inbox = Channel(self.timeline, self._random, WORKER_DELAY_S, Inbox(self.timeline, self.handle).take)
         worker = SimulatedWorker(effect.worker, self, inbox, is_async=effect.is_async)
         self._workers[effect.worker] = worker
         if self._cluster.has_faults and self._random.random() < 0.02:

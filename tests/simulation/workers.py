@@ -1,7 +1,7 @@
 """A worker process as its node sees it: takes functions, runs them, stops, dies."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +33,8 @@ Key = tuple[RunId, Index]
 SLOW_S = 2.0
 #: Time limits are kept to this much.
 LEEWAY_S = 0.01
+#: Seconds until a node reads what has arrived from a worker.
+READ_S = 0.0005
 
 
 @dataclass(eq=False)
@@ -92,6 +94,32 @@ class MessageSink(Protocol):
     """The channel from a worker to its node."""
 
     def send(self, message: NodeEvent) -> None: ...
+
+
+class Inbox:
+    """A node's end of the channel from a worker: reports about one run are one if they are read together."""
+
+    def __init__(self, timeline: Timeline, handle: Callable[[NodeEvent], None]) -> None:
+        self._timeline = timeline
+        self._handle = handle
+        self._arrived: WorkerDone | None = None
+
+    def take(self, message: NodeEvent) -> None:
+        arrived = self._arrived
+        if arrived is not None and isinstance(message, WorkerDone) and message.run == arrived.run:
+            self._arrived = replace(arrived, done=[*arrived.done, *message.done])
+            return
+        self._pass_on()
+        if isinstance(message, WorkerDone):
+            self._arrived = message
+            self._timeline.after(READ_S, self._pass_on)
+        else:
+            self._handle(message)
+
+    def _pass_on(self) -> None:
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None:
+            self._handle(arrived)
 
 
 class SimulatedWorker:

@@ -22,6 +22,7 @@ from handoff_actors.wire.messages.jobs import (
 )
 from handoff_actors.workers import protocol
 from handoff_actors.workers.output_protocol import output_part, pack_dropped, pack_logged, pack_printed
+from handoff_actors.workers.pool.reports import entries_of
 from handoff_actors.workers.protocol import (
     CancelJob,
     DefineModules,
@@ -31,7 +32,6 @@ from handoff_actors.workers.protocol import (
     FromWorker,
     GiveBackJobs,
     JobFailed,
-    JobGrew,
     JobKey,
     JobsDone,
     JobsGivenBack,
@@ -114,7 +114,7 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
     sent: list[FromWorker] = [
         WorkerReady(123),
         JobsDone(RUN, (done_row(5, 2, b"value", 123, 0.5), done_row(6, 1, 70_000, 123, 0.25))),
-        JobGrew(RUN, done_row(7, 1, b"value", 123, 0.5), b"growth"),
+        JobsDone(RUN, (done_row(7, 1, b"value", 123, 0.5, b"growth"),)),
         *(
             JobFailed(KEY, kind, b"", "why", 0.5, 1024, "printed", "rule")
             for kind in get_args(WorkerFailureKind)
@@ -191,7 +191,9 @@ def test_positions_in_a_jobs_row_are_those_of_its_struct() -> None:
 
 
 def test_the_row_of_a_done_attempt_is_that_of_its_struct() -> None:
-    assert Done(*done_row(5, 2, b"value", 123, 0.5)) == Done(5, 2, b"value", worker=123, ran_s=0.5)
+    message = JobsDone(RUN, [done_row(5, 2, b"value", 123, 0.5)])
+
+    assert entries_of(message) == [Done(5, 2, b"value", worker=123, ran_s=0.5)]
 
 
 def test_output_arrives_as_the_structs_that_the_app_gets() -> None:

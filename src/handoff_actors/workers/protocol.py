@@ -160,31 +160,23 @@ class WorkerReady(NamedTuple):
     tag: int = 1
 
 
-#: A `Done` of `wire.messages`: index, attempt, encoded value or bytes stored, pid, seconds.
-DoneRow: TypeAlias = tuple[Index, Attempt, bytes | int, int, float]
+#: A `Done` of `wire.messages`: index, attempt, encoded value or bytes stored, pid, seconds, and an encoded `Additions`, or b"".
+DoneRow: TypeAlias = tuple[Index, Attempt, bytes | int, int, float, bytes]
 
 
-def done_row(index: Index, attempt: Attempt, value: bytes | int, pid: int, ran_s: float) -> DoneRow:
+def done_row(
+    index: Index, attempt: Attempt, value: bytes | int, pid: int, ran_s: float, growth: bytes = b""
+) -> DoneRow:
     """Give the row of one attempt: `value` is encoded, or the number of bytes that are now in the store."""
-    return index, attempt, value, pid, ran_s
+    return index, attempt, value, pid, ran_s, growth
 
 
 class JobsDone(NamedTuple):
-    """Attempts that ended well."""
+    """Attempts that ended well. The worker does not start the rest of a fused group behind one with a growth."""
 
     run: RunId
     rows: Sequence[DoneRow]
     tag: int = 2
-
-
-class JobGrew(NamedTuple):
-    """An attempt that ended well, with more than a plain value. The worker does not start the rest of its fused group."""
-
-    run: RunId
-    row: DoneRow
-    #: An encoded `Additions` of `wire.messages`.
-    growth: bytes
-    tag: int = 7
 
 
 class JobFailed(NamedTuple):
@@ -240,9 +232,7 @@ class ObjectKept(NamedTuple):
     tag: int = 8
 
 
-FromWorker = (
-    WorkerReady | JobsDone | JobGrew | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled | ObjectKept
-)
+FromWorker = WorkerReady | JobsDone | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled | ObjectKept
 
 
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------
@@ -317,9 +307,7 @@ _TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = by_tag(
     DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob, DefineModules
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
-    **by_tag(
-        WorkerReady, JobsDone, JobGrew, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled, ObjectKept
-    ),
+    **by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled, ObjectKept),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
 

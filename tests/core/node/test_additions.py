@@ -62,6 +62,21 @@ def test_what_was_to_run_behind_a_graph_is_told_of() -> None:
     node.check()
 
 
+def test_graphs_and_plain_values_are_reported_together() -> None:
+    node = running(Job(0, 1, 0, [], None), fused_group(1, 2), Job(3, 1, 0, [], None))
+    node.handle(worker_done(done(0, ran_s=0.0001)), 1.1)
+    report = [done(3), grown(1, FIRST), grown(9, SECOND)]
+
+    effects = node.handle(worker_done(*report), 1.5)
+
+    assert replies(effects) == [
+        Recalled(RUN, [Ticket(2, 1)], is_separated=True),
+        Completed(RUN, [done(3), grown(1, FIRST)], {}, []),
+    ]
+    assert store_effects(effects) == [KeepValue(RUN, FIRST.index, 1), DiscardValue(RUN, SECOND.index, 1)]
+    node.check()
+
+
 def test_parts_of_an_attempt_that_does_not_count_are_discarded() -> None:
     node = running(Job(0, 2, 0, [], None))
 

@@ -1,6 +1,6 @@
 """Reports about attempts: whether a result is kept, and what the run is told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from handoff_actors.core.node.cancelling import not_run
@@ -33,7 +33,7 @@ from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
-from handoff_actors.wire.messages.jobs import Done, Ticket
+from handoff_actors.wire.messages.jobs import Done, StoredPart, Ticket
 from handoff_actors.wire.messages.runs import Completed, Started, WorkerRetired
 
 
@@ -79,30 +79,13 @@ class AttemptReports:
 
     def done(self, event: WorkerDone, now: float) -> list[NodeEffect]:
         """Report jobs that a worker has finished."""
-        if event.done[0].additions is not None:
-            return self._grew(event, event.done[0], now)
-        accepted = self._scheduler.finished(event.worker, event.run, event.done, now)
-        stored = [entry for entry in event.done if isinstance(entry.value, int)]
-        effects: list[NodeEffect] = []
+        accepted, behind = self._scheduler.finished(event.worker, event.run, event.done, now)
+        stored = [
+            entry for entry in event.done if entry.additions is not None or isinstance(entry.value, int)
+        ]
+        effects = self._report_separated(behind) if behind else []
         kept = self._take_in(stored, accepted, event.run, effects, now) if stored else accepted
         return self._completed(event.run, kept, effects, now)
-
-    def _grew(self, event: WorkerDone, entry: Done, now: float) -> list[NodeEffect]:
-        """Report a job that has ended with a graph, or in parts: it comes alone."""
-        accepted, behind = self._scheduler.grew(event.worker, event.run, entry, now)
-        effects = self._report_separated(behind)
-        parts = [] if entry.additions is None else entry.additions.parts
-        nbytes = sum(part.nbytes for part in parts)
-        run = self._clients.live(event.run)
-        if accepted and nbytes and run is not None and not self._spill_policy.has_room(nbytes):
-            refusal = no_room(event.run, entry, nbytes, self._spill_policy)
-            self._circuit_breaker.failed(event.run, entry.index, refusal.kind, refusal.reason, now)
-            effects.append(Reply(run.peer, refusal))
-            accepted = []
-        counts = bool(accepted) and run is not None
-        for part in parts:
-            effects.append(self._stored(event.run, part.index, entry.attempt, part.nbytes, counts=counts))
-        return self._completed(event.run, accepted, effects, now)
 
     def _completed(
         self, run_id: RunId, kept: list[Done], effects: list[NodeEffect], now: float
@@ -124,23 +107,23 @@ class AttemptReports:
         effects: list[NodeEffect],
         now: float,
     ) -> list[Done]:
-        """Keep stored values that count, as far as there is room. Returns the entries of `accepted` that were kept."""
+        """Keep stored values that count, as far as there is room for all parts of one. Returns the entries of `accepted` that were kept."""
         client_run = self._clients.live(run)
-        counting = {entry.index for entry in accepted} if client_run is not None else set()
+        counting = {(entry.index, entry.attempt) for entry in accepted} if client_run is not None else set()
         refused: set[Index] = set()
         for entry in stored:
-            assert isinstance(entry.value, int)
-            if (
-                client_run is not None
-                and entry.index in counting
-                and not self._spill_policy.has_room(entry.value)
-            ):
+            parts = _parts_of(entry)
+            nbytes = sum(part.nbytes for part in parts)
+            counts = (entry.index, entry.attempt) in counting
+            if client_run is not None and counts and nbytes and not self._spill_policy.has_room(nbytes):
+                counts = False
                 refused.add(entry.index)
-                refusal = no_room(run, entry, entry.value, self._spill_policy)
+                refusal = no_room(run, entry, nbytes, self._spill_policy)
                 self._circuit_breaker.failed(run, entry.index, refusal.kind, refusal.reason, now)
                 effects.append(Reply(client_run.peer, refusal))
-            counts = entry.index in counting - refused
-            effects.append(self._stored(run, entry.index, entry.attempt, entry.value, counts=counts))
+            effects += [
+                self._stored(run, part.index, entry.attempt, part.nbytes, counts=counts) for part in parts
+            ]
         return [entry for entry in accepted if entry.index not in refused] if refused else accepted
 
     def failed(self, event: WorkerFailed, now: float) -> list[NodeEffect]:
@@ -252,3 +235,11 @@ class AttemptReports:
             return DiscardValue(run, index, attempt)
         self._spill_policy.put((run, index), nbytes)
         return KeepValue(run, index, attempt)
+
+
+def _parts_of(entry: Done) -> Sequence[StoredPart]:
+    """The values that an attempt has stored: its own, or those that its graph, or the rest of its value, refers to."""
+    if entry.additions is not None:
+        return entry.additions.parts
+    assert isinstance(entry.value, int)
+    return (StoredPart(entry.index, entry.value),)

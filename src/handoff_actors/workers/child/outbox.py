@@ -17,7 +17,6 @@ from handoff_actors.workers.protocol import (
     DoneRow,
     FromWorker,
     JobFailed,
-    JobGrew,
     JobKey,
     JobsDone,
     JobsGivenBack,
@@ -58,14 +57,11 @@ class WorkerOutbox:
 
     def done(self, run: RunId, index: Index, attempt: Attempt, value: JobOutcome, seconds: float) -> None:
         """Add an attempt that succeeded."""
-        if isinstance(value, Grown):
-            row = done_row(index, attempt, value.value, self._pid, seconds)
-            self._add(JobGrew(run, row, value.growth))
-            return
         if run != self._run:
             self._run, self._rows = run, []
             self._messages.append(JobsDone(run, self._rows))
-        self._rows.append(done_row(index, attempt, value, self._pid, seconds))
+        plain, growth = value if isinstance(value, Grown) else (value, b"")
+        self._rows.append(done_row(index, attempt, plain, self._pid, seconds, growth))
 
     def failed(self, key: JobKey, failure: JobFailure, seconds: float) -> None:
         """Add an attempt that failed."""

@@ -38,7 +38,6 @@ from handoff_actors.workers.protocol import (
     FromWorker,
     GiveBackJobs,
     JobFailed,
-    JobGrew,
     JobKey,
     JobsDone,
     JobsGivenBack,
@@ -378,7 +377,7 @@ class WorkerPool:
     def _received(self, worker: WorkerId, messages: list[FromWorker]) -> None:  # noqa: C901 - one table
         for message in merge_done(messages):
             match message:
-                case JobsDone() | JobGrew():
+                case JobsDone():
                     self._events.worker_done(worker, message.run, entries_of(message))
                 case JobsPrinted():
                     self._printed(message)

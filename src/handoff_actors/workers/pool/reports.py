@@ -1,21 +1,21 @@
 """Reports of workers about attempts that ended well, as parts of messages of the wire."""
 
-from itertools import starmap
 from typing import Final
 
 import msgspec
 
 from handoff_actors.wire.messages.jobs import Additions, Done
-from handoff_actors.workers.protocol import FromWorker, JobGrew, JobsDone
+from handoff_actors.workers.protocol import FromWorker, JobsDone
 
 _decode_additions: Final = msgspec.msgpack.Decoder(Additions).decode
 
 
-def entries_of(message: JobsDone | JobGrew) -> list[Done]:
+def entries_of(message: JobsDone) -> list[Done]:
     """Make the entries of a report."""
-    if isinstance(message, JobsDone):
-        return list(starmap(Done, message.rows))
-    return [Done(*message.row, _decode_additions(message.growth))]
+    return [
+        Done(index, attempt, value, pid, ran_s, _decode_additions(growth) if growth else None)
+        for index, attempt, value, pid, ran_s, growth in message.rows
+    ]
 
 
 def merge_done(messages: list[FromWorker]) -> list[FromWorker]:

@@ -78,12 +78,18 @@ class WorkerScheduler:
         """Note that a worker is ready."""
         self.roster.started(worker, pid, now)
 
-    def finished(self, worker: WorkerId, run: RunId, done: Iterable[Done], now: float) -> list[Done]:
-        """Take finished jobs off a worker. Returns the entries that it was known to hold."""
+    def finished(
+        self, worker: WorkerId, run: RunId, done: Iterable[Done], now: float
+    ) -> tuple[list[Done], list[HeldJob]]:
+        """Take finished jobs off a worker, with the rest of the fused group of each that has ended with more than a plain value.
+
+        Returns the entries that it was known to hold, and those of fused groups, which will not run as a part of them.
+        """
         state = self.roster.workers.get(worker)
         if state is None:
-            return []
+            return [], []
         accepted: list[Done] = []
+        behind: list[HeldJob] = []
         lane: JobLane | None = None
         seconds = 0.0
         for entry in done:
@@ -92,6 +98,8 @@ class WorkerScheduler:
                 continue
             self._take_from(state, (run, entry.index), now)
             accepted.append(entry)
+            if entry.additions is not None:
+                behind += self._take_group(state, held.head, now)
             lane = held.lane
             seconds += entry.ran_s
         if lane is not None:
@@ -99,7 +107,7 @@ class WorkerScheduler:
             state.latest = run, Ticket(accepted[-1].index, accepted[-1].attempt)
             lane.learn(seconds / len(accepted))
         self._message_received(state, now)
-        return accepted
+        return accepted, behind
 
     def failed(
         self, worker: WorkerId, run: RunId, index: Index, attempt: Attempt, now: float
@@ -111,23 +119,10 @@ class WorkerScheduler:
             return None, []
         self._take_from(state, (run, index), now)
         state.latest = run, Ticket(index, attempt)
-        behind = [] if held.head is None else list(state.fused_group(held.head))
-        for member in behind:
-            self._take_from(state, (run, member.job.index), now)
+        behind = self._take_group(state, held.head, now)
         state.is_held_up = False
         self._message_received(state, now)
         return held, behind
-
-    def grew(self, worker: WorkerId, run: RunId, entry: Done, now: float) -> tuple[list[Done], list[HeldJob]]:
-        """Take a job off a worker that has ended with more than a plain value, with the rest of its fused group."""
-        state = self.roster.workers.get(worker)
-        held = state.held.get((run, entry.index)) if state else None
-        behind: list[HeldJob] = []
-        if state is not None and held is not None and held.head and held.job.attempt == entry.attempt:
-            behind = [member for member in state.fused_group(held.head) if member is not held]
-            for member in behind:
-                self._take_from(state, (run, member.job.index), now)
-        return self.finished(worker, run, [entry], now), behind
 
     def recalled(
         self, worker: WorkerId, tickets: Iterable[tuple[RunId, Ticket]], now: float
@@ -440,6 +435,13 @@ class WorkerScheduler:
             self.ledger.release(held.claim)
         if held.lane.warm:
             self.warm.ended(state, held.lane, now)
+
+    def _take_group(self, state: WorkerState, head: Job | None, now: float) -> list[HeldJob]:
+        """Take off a worker what it still holds of a fused group, if that is one."""
+        members = [] if head is None else list(state.fused_group(head))
+        for member in members:
+            self._take_from(state, (member.lane.run, member.job.index), now)
+        return members
 
     def _given_back(
         self, state: WorkerState, tickets: Iterable[tuple[RunId, Ticket]], now: float
