@@ -49,7 +49,7 @@ class Recording:
 
     def forget(self, indices: Iterable[Index]) -> None:
         """Forget functions: others may have their indices from now on."""
-        discard_all(self._after_failure, indices)
+        discard_all(indices, self._after_failure)
 
     def _is_after_failure(self, index: Index) -> bool:
         """Tell whether a result is made from the failure of another function: it would be another once that has succeeded."""

@@ -37,8 +37,7 @@ class ResultFetch:
 
     def forget(self, indices: Collection[Index]) -> None:
         """Want values no more, which nobody needs."""
-        for facts in (self.pending, self._under_way, self._waiting, self._wanted, self._here):
-            discard_all(facts, indices)
+        discard_all(indices, self.pending, self._under_way, self._waiting, self._wanted, self._here)
 
     def bring(self, index: Index) -> None:
         """Fetch a value, again if it was on its way already."""

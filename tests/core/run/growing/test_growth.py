@@ -22,7 +22,6 @@ from handoff_actors.core.run.events import (
     SendToNode,
     WantResults,
 )
-from handoff_actors.core.run.facts.part import ProgramPart
 from handoff_actors.core.run.facts.phases import DONE, FREE, READY, SENT
 from handoff_actors.core.run.grow import Grow
 from handoff_actors.core.run.growing import retention
@@ -640,19 +639,6 @@ def test_function_is_skipped_by_what_was_there_before_and_is_forgotten_as_others
     assert sorted(forgotten(gone)) == [0, 1, 2]
     assert run.state.skipped == set()
     assert run.view.counts().skipped == 2
-
-
-def test_number_of_a_template_with_conditions_may_be_used_again_by_one_without() -> None:
-    run = open_run()
-    skipping = run._recovery.skipping
-    grow(run, call("c"), call("x", when="c"))
-    number = run.view.plan.template_of[1]
-    assert number in skipping._templates
-
-    run.view.plan.templates[number] = run.view.plan.templates[run.view.plan.template_of[0]]
-    skipping.add(ProgramPart.whole(run.view.plan))
-
-    assert number not in skipping._templates
 
 
 def test_function_that_is_added_behind_a_failure_gets_its_error() -> None:

@@ -111,8 +111,7 @@ class Drain:
 
     def forget(self, indices: Collection[Index]) -> None:
         """Move values no more that nobody needs; they must not be on their way."""
-        discard_all(self._todo, indices)
-        discard_all(self._unaware, indices)
+        discard_all(indices, self._todo, self._unaware)
         if self._refused:
             gone = set(indices)
             self._refused = {refusal for refusal in self._refused if refusal[0] not in gone}

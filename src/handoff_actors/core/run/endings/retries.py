@@ -84,8 +84,7 @@ class Retries:
 
     def forget(self, indices: Iterable[Index]) -> None:
         """Forget functions that are no more in the plan."""
-        for counted in (self._failures, self._deaths, self._losses, self._unreached):
-            discard_all(counted, indices)
+        discard_all(indices, self._failures, self._deaths, self._losses, self._unreached)
 
     def may_continue_after_crash(self) -> bool:
         """Count one more node that has crashed under the run. True if the run may continue."""

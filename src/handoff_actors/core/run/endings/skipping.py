@@ -39,8 +39,6 @@ class Skipping:
             spec = self._plan.templates[number]
             if spec.conditions or spec.run_if == "failure":
                 self._templates.add(number)
-            elif self._templates:
-                self._templates.discard(number)
 
     def may_skip(self, index: Index) -> bool:
         """Tell whether the function may have to be skipped: hardly any has to."""

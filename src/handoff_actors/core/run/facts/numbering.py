@@ -25,12 +25,13 @@ class Numbering:
         self._free.append(number)
 
 
-def discard_all(facts: dict[int, Any] | set[int], numbers: Iterable[int]) -> None:
+def discard_all(numbers: Iterable[int], *facts: dict[int, Any] | set[int]) -> None:
     """Remove what is known about numbers, if anything: of most kinds of facts there are none at all."""
-    if not facts:
-        return
-    if isinstance(facts, set):
-        facts.difference_update(numbers)
-        return
-    for number in numbers:
-        facts.pop(number, None)
+    for known in facts:
+        if not known:
+            continue
+        if isinstance(known, set):
+            known.difference_update(numbers)
+            continue
+        for number in numbers:
+            known.pop(number, None)

@@ -21,8 +21,6 @@ class ProgramPart(Struct, eq=False):
     groups: Sequence[int]
     #: Indices of values that the app itself has for it.
     app_values: Collection[Index] = ()
-    #: Templates that the run did not have before.
-    new_templates: Collection[int] = ()
     #: Its functions that have not been removed.
     left: int = 0
     #: The function that has returned it, and how often one at that index has returned a graph; -1: none has.

@@ -189,9 +189,8 @@ class RunState:
         if self.stored:
             for index in indices:
                 self.lose_holders(index)
-        facts = (self.stored, self.inline, self.failures, self.failed_behind, self.moved, self.retired)
-        for known in (*facts, self.cancelled, self.cut, self.skipped, self.added_anyway):
-            discard_all(known, indices)
+        discard_all(indices, self.stored, self.inline, self.failures, self.failed_behind, self.moved)
+        discard_all(indices, self.retired, self.cancelled, self.cut, self.skipped, self.added_anyway)
         self.parted.forget(indices)
         if self._relays or self.out_of_reach:
             gone = set(indices)

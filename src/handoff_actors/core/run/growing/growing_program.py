@@ -6,7 +6,7 @@ numbers for templates, constants and values. Templates, which many additions hav
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from msgspec import Struct, field
@@ -140,7 +140,7 @@ class GrowingProgram:
     def copy(self, index: Index, function_id: FunctionId) -> Index:
         """Add a function that is as another one, apart from its id."""
         plan, (copied,) = self._plan, self._indices.take(1)
-        plan.size = max(plan.size, copied + 1)
+        _make_room(plan, copied + 1)
         columns: tuple[list[Any], ...] = (
             plan.args,
             plan.producers,
@@ -151,11 +151,9 @@ class GrowingProgram:
             plan.node_of,
         )
         for column in columns:
-            put(column, [copied], [column[index]])
+            column[copied] = column[index]
         plan.args[copied] = tuple([_of_copy(spec, index, copied) for spec in plan.args[index]])
-        put(plan.ids, [copied], [function_id])
-        put(plan.group_of, [copied], [-1])
-        put(plan.dependents, [copied], [{}])
+        plan.ids[copied], plan.group_of[copied], plan.dependents[copied] = function_id, -1, {}
         plan.index_of[function_id] = copied
         plan.parent_of[copied] = plan.ids[index]
         for producer in plan.producers[copied]:
@@ -175,8 +173,7 @@ class GrowingProgram:
         depth: int,
     ) -> ProgramPart:
         plan = added.plan
-        new: list[int] = []
-        templates = [self._template(*each, new) for each in zip(added.templates, plan.templates, strict=True)]
+        templates = [self._template(*each) for each in zip(added.templates, plan.templates, strict=True)]
         if app_values:
             app_values = self._without_templates(app_values, added)
         part = ProgramPart(
@@ -186,7 +183,6 @@ class GrowingProgram:
             self._values.take(len(added.values)),
             self._groups.take(len(plan.groups)),
             [*app_values, *(value.index for value in added.foreign)],
-            new,
             plan.size,
         )
         put(self._program.constants, part.constants, added.constants)
@@ -196,7 +192,7 @@ class GrowingProgram:
         _Placing(self._plan, plan, outer, part).place_all(depth)
         return part
 
-    def _template(self, template: Template, spec: TemplateSpec, new: list[int]) -> int:
+    def _template(self, template: Template, spec: TemplateSpec) -> int:
         key = _key(template, spec)
         number = self._number_of.get(key)
         if number is None:
@@ -204,7 +200,6 @@ class GrowingProgram:
             self._number_of[key] = number
             put(self._program.templates, [number], [replace(template, number=number)])
             put(self._plan.templates, [number], [spec])
-            new.append(number)
             self._referring.update(_app_values_of(template))
         self._users[number] = self._users.get(number, 0) + 1
         self._idle.pop(number, None)
@@ -297,40 +292,43 @@ class _Placing:
 
     def place_all(self, depth: int) -> None:
         plan, added, indices, part = self._plan, self._added, self._indices, self._part
-        producers = [self._results(taken) for taken in added.producers]
-        plan.size = max(plan.size, 1 + max(indices, default=-1))
-        put(plan.ids, indices, added.ids)
-        for function_id, index in added.index_of.items():
-            plan.index_of[function_id] = indices[index]
-        put(plan.args, indices, map(self._args, added.args))
-        put(plan.producers, indices, producers)
-        put(plan.dependents, indices, (dict.fromkeys(self._results(taken)) for taken in added.dependents))
+        _make_room(plan, 1 + max(indices, default=-1))
         first = depth * LEVELS_PER_DEPTH
-        put(plan.bottom_level, indices, (first + level for level in added.bottom_level))
-        put(plan.priority, indices, added.priority)
-        put(plan.template_of, indices, map(part.templates.__getitem__, added.template_of))
-        put(plan.constants_of, indices, map(self._constants, added.constants_of))
-        put(plan.node_of, indices, added.node_of)
-        put(plan.group_of, indices, (part.groups[group] if group >= 0 else -1 for group in added.group_of))
-        put(plan.groups, part.groups, map(self._results, added.groups))
+        for place, index in enumerate(indices):
+            plan.ids[index] = added.ids[place]
+            plan.args[index] = self._args(added.args[place])
+            plan.producers[index] = self._results(added.producers[place])
+            plan.dependents[index] = dict.fromkeys(self._results(added.dependents[place]))
+            plan.bottom_level[index] = first + added.bottom_level[place]
+            plan.priority[index] = added.priority[place]
+            plan.template_of[index] = part.templates[added.template_of[place]]
+            plan.constants_of[index] = self._constants(added.constants_of[place])
+            plan.node_of[index] = added.node_of[place]
+            group = added.group_of[place]
+            plan.group_of[index] = part.groups[group] if group >= 0 else -1
+        for function_id, place in added.index_of.items():
+            plan.index_of[function_id] = indices[place]
         self._place_few()
         if self._outer:
-            self._link_outer(producers)
+            self._link_outer()
 
     def _place_few(self) -> None:
         """Place what only some functions have."""
         plan, added, indices = self._plan, self._added, self._indices
-        plan.max_retries |= {indices[index]: most for index, most in added.max_retries.items()}
-        plan.retry_backoff |= {indices[index]: backoff for index, backoff in added.retry_backoff.items()}
+        put(plan.groups, self._part.groups, map(self._results, added.groups))
+        for index, most in added.max_retries.items():
+            plan.max_retries[indices[index]] = most
+        for index, backoff in added.retry_backoff.items():
+            plan.retry_backoff[indices[index]] = backoff
         for hook in added.hooks:
             placed = Hook(*map(self._result, (hook.index, hook.producer, hook.consumer)))
             plan.hooks.append(placed)
             plan.hook_of[placed.index] = placed
 
-    def _link_outer(self, producers: Sequence[tuple[Index, ...]]) -> None:
+    def _link_outer(self) -> None:
         outer = set(self._outer)
-        for index, taken in zip(self._indices, producers, strict=True):
-            for producer in taken:
+        for index in self._indices:
+            for producer in self._plan.producers[index]:
                 if producer in outer:
                     dependents_of(self._plan, producer)[index] = None
 
@@ -355,6 +353,21 @@ class _Placing:
         if isinstance(spec, ListOf):
             return ListOf(self._result(spec.index))
         return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
+
+
+def _make_room(plan: Plan, size: int) -> None:
+    """Make all columns of a plan so long."""
+    more = size - plan.size
+    if more <= 0:
+        return
+    plan.size = size
+    plan.ids += [None] * more
+    plan.args += [()] * more
+    plan.producers += [()] * more
+    plan.dependents += [()] * more
+    for column in (plan.bottom_level, plan.priority, plan.template_of, plan.constants_of, plan.group_of):
+        column.extend([0] * more)
+    plan.node_of += [None] * more
 
 
 def dependents_of(plan: Plan, index: Index) -> dict[Index, None]:

@@ -40,7 +40,7 @@ class GrowthBound:
 
     def forget(self, indices: Iterable[Index]) -> None:
         """Take note that these indices may be those of other functions from now on."""
-        discard_all(self._added, indices)
+        discard_all(indices, self._added)
 
     def _added_with(self, index: Index) -> _Added:
         return self._added.get(index, _Added()) if self._is_open else self._altogether

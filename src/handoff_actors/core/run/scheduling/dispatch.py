@@ -47,7 +47,7 @@ class Dispatch:
         args = self._plan.args
         self._with_calls.update([index for index in part.indices if CallSpec in map(type, args[index])])
         if self._fusion is not None:
-            self._fusion.add(part)
+            self._fusion.add()
 
     def copied(self, index: Index, copy: Index) -> None:
         """Take a function that is as another one."""

@@ -9,7 +9,6 @@ fusion, for the same idea.
 
 from collections.abc import Collection
 
-from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.facts.phases import WAITING
 from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
@@ -34,15 +33,12 @@ class Fusion:
         self._templates = program.templates
         self._may_fuse_template: list[bool] = []
 
-    def add(self, part: ProgramPart) -> None:
-        """Take functions that are in the plan by now."""
-        # Coroutines run concurrently anyway, and a time limit needs to know when its function began.
-        templates = map(self._templates.__getitem__, part.templates)
-        put(
-            self._may_fuse_template,
-            part.templates,
-            [not each.is_async and each.timeout is None for each in templates],
-        )
+    def add(self) -> None:
+        """Take templates that are in the plan by now."""
+        known = self._may_fuse_template
+        for template in self._templates[len(known) :]:
+            # Coroutines run concurrently anyway, and a time limit needs to know when its function began.
+            known.append(not template.is_async and template.timeout is None)
 
     def fused_behind(self, head: Index, node: NodeState) -> list[Index]:
         """Choose the functions to fuse behind one that is sent to a node, in the order in which they are to run."""

@@ -76,6 +76,7 @@ class Requirements:
     ) -> None:
         self.classes: list[RequirementClass] = []
         self._numbers: dict[RequirementKey, RequirementClass] = {}
+        #: By number, in the order of which templates come; those that are gone included.
         self._of_template: list[RequirementClass] = []
         #: The class of each function.
         self.of: list[RequirementClass] = []
@@ -88,17 +89,15 @@ class Requirements:
 
     def add(self, plan: Plan, part: ProgramPart, added: Plan, affinity: PythonAffinity) -> None:
         """Take functions that are in the plan by now; `added` and `affinity` are about them alone, as numbered by themselves."""
-        classes = [
-            self._class(
-                template.cost,
-                affinity.python * (number in affinity.templates),
+        classes = self._of_template
+        # Those that the run has already need the same again: the code that binds one is its own.
+        for place, number in enumerate(part.templates):
+            if number == len(classes):
+                template, python = added.templates[place], affinity.python * (place in affinity.templates)
                 # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
-                is_async=template.is_async and template.environment is None,
-            )
-            for number, template in enumerate(added.templates)
-        ]
-        put(self._of_template, part.templates, classes)
-        put(self.of, part.indices, map(classes.__getitem__, added.template_of))
+                is_async = template.is_async and template.environment is None
+                classes.append(self._class(template.cost, python, is_async=is_async))
+        put(self.of, part.indices, [classes[plan.template_of[index]] for index in part.indices])
         self._add_warm(plan, part, added)
         if affinity.may_bind_other_functions(added):
             self._bind_other_functions(part.indices, added, affinity)

@@ -122,7 +122,6 @@ class Scheduler:
         self.needs.add(self._plan, part, added.plan, added.affinity)
         self._dispatch.add(part)
         self._ready.add(part)
-        self.time_left.forget(part.new_templates)
         self.destinations.add(part, added.plan)
 
     def copied(self, index: Index, copy: Index) -> None:

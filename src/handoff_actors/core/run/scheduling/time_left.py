@@ -8,7 +8,7 @@ before it are taken to last as long as it does.
 All of that costs nothing as long as no node has an end.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil, inf, log2
 from typing import Final
 
@@ -46,11 +46,6 @@ class TimeLeft:
     def assume(self, usual_s: Sequence[float | None]) -> None:
         """Start from durations of earlier runs, by kind."""
         self._usual = {kind: seconds for kind, seconds in enumerate(usual_s) if seconds is not None}
-
-    def forget(self, kinds: Iterable[int]) -> None:
-        """Forget how long functions of these kinds take: others have their numbers now."""
-        for kind in kinds:
-            self._usual.pop(kind, None)
 
     def note_end(self) -> None:
         """Take note that some node has an end. From then on durations matter."""
