@@ -345,14 +345,14 @@ class _Placing:
         return tuple(map(self._arg, args)) if args else ()
 
     def _arg(self, spec: ArgSpec) -> ArgSpec:
+        if isinstance(spec, int):
+            return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
         if isinstance(spec, CallSpec):
             template = self._part.templates[spec.template]
             return CallSpec(template, self._args(spec.args), self._constants(spec.constants))
         if isinstance(spec, NodeOf):
             return NodeOf(self._result(spec.index))
-        if isinstance(spec, ListOf):
-            return ListOf(self._result(spec.index))
-        return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
+        return ListOf(self._result(spec.index))
 
 
 def _make_room(plan: Plan, size: int) -> None:
