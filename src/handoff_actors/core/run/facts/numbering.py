@@ -14,6 +14,8 @@ class Numbering:
 
     def take(self, count: int) -> list[int]:
         """Take so many numbers: first free ones, then new ones, in order."""
+        if not count:
+            return []
         free = self._free
         reused = [free.pop() for _ in range(min(count, len(free)))] if free else []
         start = self._count

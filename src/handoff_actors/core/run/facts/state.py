@@ -76,18 +76,19 @@ class RunState:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        zeros = bytes(8 * plan.size)
         #: Read anywhere, written only by `change` and by the three setters of the normal path.
-        self.phase = bytearray()
+        self.phase = bytearray(plan.size)
         #: Functions that the run has been given so far, and those of them that have yet to end.
-        self.added = self.remaining = 0
+        self.added = self.remaining = plan.size
         #: Functions that were forgotten after they had been done, had failed, or had been skipped since others failed.
         self.forgotten: defaultdict[int, int] = defaultdict(int)
         #: Inputs that are not done.
-        self.missing: list[int] = []
-        self.attempt = array("l")
+        self.missing = list(map(len, plan.producers))
+        self.attempt = array("l", zeros)
         self._have_facts_of_growth()
         #: The node that it was sent to last.
-        self.node: list[str | None] = []
+        self.node: list[str | None] = [None] * plan.size
         self.inline: dict[Index, bytes] = {}
         self.stored: dict[Index, StoredResult] = {}
         self._held_by: dict[str, set[Index]] = {}
@@ -97,10 +98,9 @@ class RunState:
         self.failures: dict[Index, Failure] = {}
         #: Functions that depend on one of these, each with the first that failed.
         self.failed_behind: dict[Index, Index] = {}
-        self._have_facts_for_report()
+        self._have_facts_for_report(zeros)
         #: Values of other runs.
         self.foreign = ForeignValues()
-        self.add(range(plan.size))
 
     def _have_facts_of_growth(self) -> None:
         #: The number of the last attempt at an earlier function with the same index; only in a run that grows.
@@ -119,12 +119,12 @@ class RunState:
         #: Functions whose end, or return from it, has yet to be looked at; None in a run that forgets nothing.
         self.changed: list[Index] | None = None
 
-    def _have_facts_for_report(self) -> None:
-        self.worker = array("l")
+    def _have_facts_for_report(self, zeros: bytes) -> None:
+        self.worker = array("l", zeros)
         #: 0.0 for functions that the run has begun with.
-        self.added_at = array("d")
-        self.ready_at, self.sent_at = array("d"), array("d")
-        self.finished_at, self.ran_s = array("d"), array("d")
+        self.added_at = array("d", zeros)
+        self.ready_at, self.sent_at = array("d", zeros), array("d", zeros)
+        self.finished_at, self.ran_s = array("d", zeros), array("d", zeros)
         #: Bytes of stored input that had to move, where there were any.
         self.moved: dict[Index, int] = {}
         #: Every transfer of a stored value that a node has told of, or that the app has made, in the order of hearing.
@@ -143,7 +143,7 @@ class RunState:
     # --- Functions that come and go -----------------------------------------------------------------------------
 
     def add(self, indices: Sequence[Index], now: float = 0.0) -> None:
-        """Take functions that are in the plan by now: first those whose indices were free, then those with new ones."""
+        """Take further functions, in the plan by now: first those whose indices were free, then those with new ones."""
         phase, producers = self.phase, self._plan.producers
         reused = indices[: bisect_left(indices, True, key=len(phase).__le__)]
         for index in reused:

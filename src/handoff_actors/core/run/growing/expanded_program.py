@@ -1,6 +1,6 @@
 """The program of a graph that a function has returned, made of what its worker has encoded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -154,7 +154,7 @@ def check_expansion(expansion: Expansion) -> None:
         expansion.template_of,
         expansion.constants_of,
     )
-    few: tuple[Iterable[Index], ...] = (expansion.priority, expansion.node_of, expansion.max_retries)
+    few: tuple[Collection[Index], ...] = (expansion.priority, expansion.node_of, expansion.max_retries)
     is_sound = (
         all(len(each) == size for each in by_index)
         and 0 <= expansion.result < size
@@ -163,7 +163,8 @@ def check_expansion(expansion: Expansion) -> None:
         and _are_within(size, (*few, expansion.retry_backoff, *expansion.groups))
         and all(max(hook.index, hook.producer, hook.consumer) < size for hook in expansion.hooks)
         and max(expansion.template_of, default=0) < len(expansion.templates)
-        and all(-1 <= number < len(expansion.constants) for number in expansion.constants_of)
+        and min(expansion.constants_of, default=-1) >= -1
+        and max(expansion.constants_of, default=-1) < len(expansion.constants)
         and all(_is_arg(spec, expansion, size) for args in expansion.args for spec in args)
         and _has_all_digests(expansion)
     )
@@ -180,8 +181,8 @@ def _has_all_digests(expansion: Expansion) -> bool:
     )
 
 
-def _are_within(size: int, groups: Iterable[Iterable[int]]) -> bool:
-    return all(0 <= index < size for group in groups for index in group)
+def _are_within(size: int, groups: Iterable[Collection[int]]) -> bool:
+    return all(min(group) >= 0 and max(group) < size for group in groups if group)
 
 
 def _is_arg(spec: ArgSpec, expansion: Expansion, size: int) -> bool:

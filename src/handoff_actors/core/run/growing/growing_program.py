@@ -359,14 +359,29 @@ class _Placing:
         return tuple(map(self._arg, args)) if args else ()
 
     def _arg(self, spec: ArgSpec) -> ArgSpec:
+        if isinstance(spec, int):
+            return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
         if isinstance(spec, CallSpec):
             template = self._part.templates[spec.template]
             return CallSpec(template, self._args(spec.args), self._constants(spec.constants))
         if isinstance(spec, NodeOf):
             return NodeOf(self._result(spec.index))
-        if isinstance(spec, ListOf):
-            return ListOf(self._result(spec.index))
-        return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
+        return ListOf(self._result(spec.index))
+
+
+def _make_room(plan: Plan, size: int) -> None:
+    """Make all columns of a plan so long."""
+    more = size - plan.size
+    if more <= 0:
+        return
+    plan.size = size
+    plan.ids += [None] * more
+    plan.args += [()] * more
+    plan.producers += [()] * more
+    plan.dependents += [()] * more
+    for column in (plan.bottom_level, plan.priority, plan.template_of, plan.constants_of, plan.group_of):
+        column.extend([0] * more)
+    plan.node_of += [None] * more
 
 
 def _make_room(plan: Plan, size: int) -> None:

@@ -118,12 +118,13 @@ class Growth:
         """Add functions; those that need nothing more are ready at once."""
         if not self.is_on:
             self._books.retention.begin()
-        part = self._books.program.add(grow.program, grow.app_values, grow.depth)
+        books = self._books
+        part = books.program.add(grow.program, grow.app_values, grow.depth)
         indices = part.indices
         self._state.add(indices, now)
         self._scheduler.add(part, grow.program)
         self._recovery.skipping.add(part)
-        self._books.retention.added(indices, [indices[place] for place in grow.held])
+        books.retention.added(indices, [indices[place] for place in grow.held])
         must_look = self._feasibility.add(indices)
         self._take_over.found(indices, grow.found, now)
         self._recovery.begin(indices, now)

@@ -183,6 +183,8 @@ class Feasibility:
         if self._look_at is not None and now >= self._look_at:
             self.update(nodes, now)
         for demand in self._demands:
+            if demand.unmet_since is None:
+                continue
             self._hold(demand, nodes, now)
             if demand.is_held or demand.unmet_since is None or now < demand.unmet_since + self._allowed_s:
                 continue
@@ -197,8 +199,6 @@ class Feasibility:
 
     def _hold(self, demand: _Demand, nodes: Mapping[str, NodeState], now: float) -> None:
         """Let the time begin anew for as long as a node that leaves, and could have met the demand, runs functions."""
-        if demand.unmet_since is None:
-            return
         was_held, demand.is_held = demand.is_held, any(node.sent for node in _leaving(demand, nodes))
         if was_held or demand.is_held:
             demand.unmet_since = now if self._is_unfinished(demand) else None

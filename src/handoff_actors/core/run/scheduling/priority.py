@@ -35,7 +35,7 @@ class Priority:
         #: Number of times that levels have been computed. Levels of different versions can't be compared.
         self.version = 0
         #: Number of functions of each kind; empty if there is only one kind.
-        self._counts = Counter(plan.template_of) if len(plan.templates) > 1 else Counter[int]()
+        self._counts: dict[int, int] = Counter(plan.template_of) if len(plan.templates) > 1 else {}
         #: Kinds with several functions, none of which has ended or been sent first as a probe; and the probes.
         self._unknown = {kind for kind, count in self._counts.items() if count > 1}
         self._probes: set[Index] = set()

@@ -230,6 +230,12 @@ class Scheduler:
     ) -> list[SendToNode]:
         """Send ready functions as far as nodes have room, in one message for each node."""
         self._now = now
+        # Of most events nothing follows here.
+        messages = self._send_ready(now, observe) if self._ready.lanes() or self._unplaced else []
+        self.wake_at = self.avoidance.wake_at(now)
+        return messages
+
+    def _send_ready(self, now: float, observe: Callable[[FunctionObserved], None] | None) -> list[SendToNode]:
         self._dispatch.begin(now, observe)
         batches: dict[str, AssignBatch] = {}
         full: set[ReadyLane] = set()
@@ -240,7 +246,6 @@ class Scheduler:
             if not self._advance(lane, batches):
                 full.add(lane)
         self._note_unplaced(full)
-        self.wake_at = self.avoidance.wake_at(now)
         is_watched = observe is not None
         return [
             SendToNode(
