@@ -384,21 +384,6 @@ def _make_room(plan: Plan, size: int) -> None:
     plan.node_of += [None] * more
 
 
-def _make_room(plan: Plan, size: int) -> None:
-    """Make all columns of a plan so long."""
-    more = size - plan.size
-    if more <= 0:
-        return
-    plan.size = size
-    plan.ids += [None] * more
-    plan.args += [()] * more
-    plan.producers += [()] * more
-    plan.dependents += [()] * more
-    for column in (plan.bottom_level, plan.priority, plan.template_of, plan.constants_of, plan.group_of):
-        column.extend([0] * more)
-    plan.node_of += [None] * more
-
-
 def dependents_of(plan: Plan, index: Index) -> dict[Index, None]:
     """Return the dependents of a function in a form that can be changed."""
     dependents = plan.dependents[index]
