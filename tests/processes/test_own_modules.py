@@ -189,6 +189,17 @@ async def test_module_that_a_function_imports_while_it_runs_goes_along(
     assert await result(session, app.imports, 4) == 2
 
 
+async def test_module_of_a_rule_for_retries_goes_along(
+    session: handoff.Session, write: Callable[[str, str], ModuleType]
+) -> None:
+    module = write("own_rules", "def never(error):\n    return False\n")
+
+    with pytest.raises(handoff.FunctionFailed) as caught:
+        await session.call(int, "seven", max_retries=2, retry_on=module.never)
+
+    assert "after 1 attempt(s): ValueError" in str(caught.value)
+
+
 async def test_module_that_a_script_uses_goes_along(session: handoff.Session, app: Any) -> None:
     def use(number: int) -> Any:
         return app.own_helper.Size(number).grown().number

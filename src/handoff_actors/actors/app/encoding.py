@@ -282,6 +282,8 @@ class _Encoder(Struct):
         environment = None if spec.environment is None else self._environment(spec.environment)
         if not by_reference and has_code(encoded):
             self.native_templates.add(number)
+        # It may refer to own modules, too.
+        rule = self._rule(number, spec)
         if self.own:
             self._note_own_code(number, spec, code)
         if environment is not None and environment.directory:
@@ -299,7 +301,7 @@ class _Encoder(Struct):
             listening.log_level,
             environment,
             self.options.session,
-            retry_on=self._rule(number, spec),
+            retry_on=rule,
             placed_from=spec.placed_from,
             run_if=spec.run_if,
             conditions=spec.conditions,
