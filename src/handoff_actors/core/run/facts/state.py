@@ -142,7 +142,7 @@ class RunState:
 
     # --- Functions that come and go -----------------------------------------------------------------------------
 
-    def add(self, indices: Sequence[Index], now: float = 0.0) -> None:
+    def add(self, indices: Sequence[Index], now: float) -> None:
         """Take further functions, in the plan by now: first those whose indices were free, then those with new ones."""
         phase, producers = self.phase, self._plan.producers
         reused = indices[: bisect_left(indices, True, key=len(phase).__le__)]
@@ -160,9 +160,8 @@ class RunState:
             for numbers in (self.attempt, self.worker):
                 numbers.frombytes(zeros)
             self.node += [None] * count
-        if now:
-            for index in indices:
-                self.added_at[index] = now
+        for index in indices:
+            self.added_at[index] = now
         self.added += len(indices)
         self.remaining += len(indices)
 
