@@ -161,11 +161,14 @@ class WorkerRoster:
         The first one that was started: where few are needed it is always the same, with its imports and its heap. Those
         that keep objects come last.
         """
-        for worker in sorted(self.idle, key=lambda worker: (bool(self.workers[worker].warm), worker)):
-            bound = self.workers[worker].devices
-            if devices is None or bound is None or bound == devices:
-                return self.workers[worker]
-        return None
+        warm: WorkerState | None = None
+        for worker in sorted(self.idle):
+            state = self.workers[worker]
+            if devices is None or state.devices is None or state.devices == devices:
+                if not state.warm:
+                    return state
+                warm = warm or state
+        return warm
 
     def async_worker(self) -> WorkerState | None:
         """The async worker, unless there is none, it is to end, or a coroutine may hold up its event loop."""

@@ -247,13 +247,14 @@ class WorkerScheduler:
                 starved = self._blocked.most_starved(now)
         if self.queue.is_of_one_lane and not self.roster.starting:
             effects += self._refill(starved, now, is_ahead=True)
-        # Some may have been killed, to make room.
-        return [*effects, *self.roster.keep_size(now), *self._replace_async(effects)]
+        if KillWorker in map(type, effects):
+            # To make room.
+            effects += [*self.roster.keep_size(now), *self._replace_async()]
+        return effects
 
-    def _replace_async(self, effects: Iterable[NodeEffect]) -> list[NodeEffect]:
+    def _replace_async(self) -> list[NodeEffect]:
         """Start an async worker in the place of one that was just killed, if any coroutine waits that came before."""
-        was_any_killed = any(isinstance(effect, KillWorker) for effect in effects)
-        if not was_any_killed or not self.roster.may_spawn or self.roster.async_worker() is not None:
+        if not self.roster.may_spawn or self.roster.async_worker() is not None:
             return []
         lanes = chain.from_iterable(map(self.queue.lanes, self.queue.turns()))
         return [self.roster.spawn(is_async=True)] if any(lane.is_async for lane in lanes) else []
