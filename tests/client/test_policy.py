@@ -52,7 +52,7 @@ def view_of(node: NodeState) -> handoff.NodeView:
 
 def test_view_says_how_the_node_stands() -> None:
     node = node_state(claimed=0.5)
-    node.add(0, one_core())
+    node.add([0], one_core())
     node.add_follower(1, one_core())
 
     view = view_of(node)
@@ -68,7 +68,7 @@ def test_view_is_always_of_the_present() -> None:
     node = node_state()
     view = view_of(node)
 
-    node.add(0, one_core())
+    node.add([0], one_core())
     node.update_offer(offer(cpu=2.0, workers=2))
 
     assert (view.functions, view.workers, view.capabilities) == (1, 2, {"cpu": 2.0, "gpu": 1.0})

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from handoff_actors.core.run.facts.normal_path import set_done, set_ready, set_sent
 from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.view import RunView
 from handoff_actors.graph import Function, Plan
@@ -46,9 +47,10 @@ class Past:
         value: bytes | int = b"v",
     ) -> "Past":
         index = self.plan.index_of[name]
-        self.state.set_ready(index, BEGAN_AT + ready)
-        attempt = self.state.set_sent(index, node, BEGAN_AT + sent)
-        self.state.set_done(index, Done(index, attempt, value, worker, ran), node, BEGAN_AT + received)
+        set_ready(self.state, [index], BEGAN_AT + ready)
+        [attempt] = set_sent(self.state, [index], node, BEGAN_AT + sent)
+        done = Done(index, attempt, value, worker, ran)
+        set_done(self.state, self.plan, [done], node, BEGAN_AT + received)
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 import pytest
 
+from handoff_actors.core.run.facts.normal_path import set_sent
 from handoff_actors.core.run.facts.phases import PhaseEvent
 from handoff_actors.core.run.facts.state import Transfer
 from handoff_actors.report.breakdown import Breakdown
@@ -186,7 +187,7 @@ def test_a_large_constant_of_the_app_is_moved_too() -> None:
 
 def test_earlier_attempts_and_pauses_are_trying_again() -> None:
     past = Past.of(function("a"))
-    past.state.set_sent(0, "n", BEGAN_AT)
+    set_sent(past.state, [0], "n", BEGAN_AT)
     past.state.change(0, PhaseEvent.RETURNED)
     past.state.change(0, PhaseEvent.RESTED)
     past.went("a", ready=2.0, sent=2.0, received=3.0, ran=1.0)

@@ -1,9 +1,12 @@
 """The ends of attempts that are none of failure: with a value, which makes dependents ready, or unstarted."""
 
+from collections.abc import Sequence
+
 from handoff_actors.core.run.endings.drain import Drain
 from handoff_actors.core.run.endings.recovery import MADE_FOR_ANOTHER_NODE, Recovery
 from handoff_actors.core.run.events import ResultsFound, RunEffect
-from handoff_actors.core.run.facts.phases import SENT, WAITING, PhaseEvent
+from handoff_actors.core.run.facts.normal_path import set_done
+from handoff_actors.core.run.facts.phases import SENT, PhaseEvent
 from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.facts.story import RECALLED, SEPARATED, STOLEN, StoryLog
 from handoff_actors.core.run.growing.growth import Growth
@@ -47,32 +50,56 @@ class AttemptEnds:
         #: What follows from them, until it is taken.
         self.effects: list[RunEffect] = []
 
-    def completed(self, node: NodeState, entry: Done, now: float, found: ResultsFound | None = None) -> None:
-        """Take an attempt that has ended with a value; one with a graph perhaps twice, then with what was `found`."""
+    def completed(self, node: NodeState, entries: Sequence[Done], now: float) -> None:
+        """Take attempts that have ended with values, in order; plain values that follow one another together."""
+        while entries:
+            plain = self._first_plain(node, entries)
+            if plain:
+                self._done(node, entries[:plain], now)
+            if plain < len(entries):
+                self.completed_by_itself(node, entries[plain], now)
+            entries = entries[plain + 1 :]
+
+    def _first_plain(self, node: NodeState, entries: Sequence[Done]) -> int:
+        """Count the first entries that are out at the node and have ended with nothing but a value that counts."""
+        if self._plan.hooks:
+            return 0
+        state, name = self._state, node.name
+        phase, attempt, sent_to, cancelled = state.phase, state.attempt, state.node, state.cancelled
+        size = len(phase)
+        seen: set[Index] = set()
+        for place, entry in enumerate(entries):
+            index = entry.index
+            if (
+                entry.additions is not None
+                or not 0 <= index < size
+                or phase[index] != SENT
+                or attempt[index] != entry.attempt
+                or sent_to[index] != name
+                or index in cancelled
+                or index in seen
+            ):
+                return place
+            seen.add(index)
+        return len(entries)
+
+    def completed_by_itself(
+        self, node: NodeState, entry: Done, now: float, found: ResultsFound | None = None
+    ) -> None:
+        """Take an attempt that may not count, or has more than a value; one with a graph perhaps twice, then with what was `found`."""
         index, state = entry.index, self._state
         if not state.is_sent(index, entry.attempt, node.name) or index in state.cancelled:
             self._unused(entry, node, now)
-            return
-        if entry.additions is not None and self._growth.expanding.take(entry, node, now, found):
+        elif entry.additions is not None and self._growth.expanding.take(entry, node, now, found):
             self.effects += self._growth.expanding.take_effects()
-            return
-        self._scheduler.completed(index, node)
-        if self._plan.hooks and self._scheduler.is_outdated(index):
+        elif self._plan.hooks and self._scheduler.is_outdated(index):
+            self._scheduler.completed([index], node)
             self.effects += self._growth.unused(node.name, entry)
             cause = self._stories.note("value lost", index, node.name, now, MADE_FOR_ANOTHER_NODE)
-            self._state.change(index, PhaseEvent.RETURNED)
+            state.change(index, PhaseEvent.RETURNED)
             self._recovery.again(index, now, cause)
-            return
-        state.set_done(index, entry, node.name, now)
-        if index not in state.skipped:
-            self._scheduler.learn(index, entry.ran_s)
-        if self._observing.is_on:
-            self._observing.completed(index, node.name)
-        if self._recording.is_on:
-            self._recording.note(index)
-        if state.stored or state.foreign.taken_by:
-            self._note_copies(index, node)
-        self._fire(index, now)
+        else:
+            self._done(node, [entry], now)
 
     def _unused(self, entry: Done, node: NodeState, now: float) -> None:
         """Take the value of an attempt that does not count any more, or whose function has been cancelled."""
@@ -81,17 +108,23 @@ class AttemptEnds:
             self._scheduler.returned(entry.index, node)
             self._recovery.cancel(entry.index, now)
 
-    def _fire(self, index: Index, now: float) -> None:
-        state = self._state
-        for dependent in self._plan.dependents[index]:
-            missing = state.missing[dependent] = state.missing[dependent] - 1
-            if missing == 0:
-                phase = state.phase[dependent]
-                if phase == WAITING:
-                    self._recovery.make_ready(dependent, now)
-                elif phase == SENT:
-                    # The function has been sent already, as a member of the same fused group.
-                    state.ready_at[dependent] = now
+    def _done(self, node: NodeState, entries: Sequence[Done], now: float) -> None:
+        """Take values that count."""
+        state, indices = self._state, [entry.index for entry in entries]
+        self._scheduler.completed(indices, node)
+        ready = set_done(state, self._plan, entries, node.name, now)
+        self._scheduler.learn([entry for entry in entries if entry.index not in state.skipped])
+        if self._observing.is_on:
+            for index in indices:
+                self._observing.completed(index, node.name)
+        if self._recording.is_on:
+            for index in indices:
+                self._recording.note(index)
+        if state.stored or state.foreign.taken_by:
+            for index in indices:
+                self._note_copies(index, node)
+        if ready:
+            self._recovery.make_ready(ready, now)
 
     def _note_copies(self, index: Index, node: NodeState) -> None:
         """Note that a function's inputs are on its node, and fetch its value if the app wants that."""

@@ -103,9 +103,13 @@ class RunMachine:
 
     def make_ready(self, now: float) -> None:
         """Make ready what needs nothing."""
-        for index, missing in enumerate(self.state.missing):
-            if missing == 0 and self.state.phase[index] == WAITING:
-                self._recovery.make_ready(index, now)
+        phase = self.state.phase
+        ready = [
+            index
+            for index, missing in enumerate(self.state.missing)
+            if missing == 0 and phase[index] == WAITING
+        ]
+        self._recovery.make_ready(ready, now)
 
     def start(
         self,
@@ -188,7 +192,7 @@ class RunMachine:
     def _found(self, event: ResultsFound, now: float) -> None:
         node = self.scheduler.nodes.get(event.name)
         if node is not None and self._completion.outcome is None:
-            self._ends.completed(node, event.entry, now, event)
+            self._ends.completed_by_itself(node, event.entry, now, event)
 
     def wake(self, now: float) -> list[RunEffect]:
         """End the run, or rests, whose time is up."""
@@ -325,8 +329,7 @@ class RunMachine:
                 if fetched:
                     self.state.note_fetched(name, fetched, now)
                     self._observing.fetched(name, fetched)
-                for entry in done:
-                    self._ends.completed(node, entry, now)
+                self._ends.completed(node, done, now)
             case Failed():
                 if self.state.is_sent(message.index, message.attempt, name):
                     self.scheduler.failed(message, node)

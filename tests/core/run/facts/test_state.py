@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
+from handoff_actors.core.run.facts.normal_path import set_done, set_ready, set_sent
 from handoff_actors.core.run.facts.phases import (
     DONE,
     FAILED,
@@ -20,6 +21,8 @@ from handoff_actors.errors import HandoffError
 from handoff_actors.graph import Function
 from tests.core.builders import code, done, program_of
 
+PLAN = program_of(Function("x", [], code)).plan
+
 #: The events that take a function into each phase.
 WAYS: dict[int, tuple[PhaseEvent, ...]] = {
     WAITING: (),
@@ -32,9 +35,9 @@ WAYS: dict[int, tuple[PhaseEvent, ...]] = {
 }
 #: Setters that say more than that a phase has changed, by the event that each stands for.
 SETTERS: dict[PhaseEvent, Callable[[RunState], object]] = {
-    PhaseEvent.INPUTS_DONE: lambda state: state.set_ready(0, 1.0),
-    PhaseEvent.DISPATCHED: lambda state: state.set_sent(0, "a", 1.0),
-    PhaseEvent.COMPLETED: lambda state: state.set_done(0, done(0), "a", 1.0),
+    PhaseEvent.INPUTS_DONE: lambda state: set_ready(state, [0], 1.0),
+    PhaseEvent.DISPATCHED: lambda state: set_sent(state, [0], "a", 1.0),
+    PhaseEvent.COMPLETED: lambda state: set_done(state, PLAN, [done(0)], "a", 1.0),
     PhaseEvent.REUSED: lambda state: state.set_reused(0, ReusedResult("a", b"v"), 1.0),
     PhaseEvent.VALUE_LOST: lambda state: state.undo(0),
     PhaseEvent.GIVEN_UP: lambda state: state.set_failed(0, Failure(HandoffError("why")), 1.0),
@@ -42,7 +45,7 @@ SETTERS: dict[PhaseEvent, Callable[[RunState], object]] = {
 
 
 def state_in(phase: int) -> RunState:
-    state = RunState(program_of(Function("x", [], code)).plan)
+    state = RunState(PLAN)
     for event in WAYS[phase]:
         state.change(0, event)
     return state

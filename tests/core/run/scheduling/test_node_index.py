@@ -34,7 +34,7 @@ def scanned(nodes: list[NodeState], need: RequirementClass) -> tuple[NodeState |
 def change(data: st.DataObject, node: NodeState, need: RequirementClass) -> None:
     match data.draw(st.sampled_from(["add", "add", "remove", "others", "declare", "flag", "seconds"])):
         case "add":
-            node.add(data.draw(st.integers(1_000, 9_999)), need)
+            node.add([data.draw(st.integers(1_000, 9_999))], need)
         case "others":
             node.set_others({"cpu": data.draw(st.sampled_from([0.0, 1.0]))})
         case "declare":
@@ -46,7 +46,7 @@ def change(data: st.DataObject, node: NodeState, need: RequirementClass) -> None
         case "seconds":
             need.seconds = data.draw(st.sampled_from([0.0001, 0.002, 1.0]))
         case _ if node.sent:
-            node.remove(next(iter(node.sent)))
+            node.remove([next(iter(node.sent))])
         case _:
             pass
 

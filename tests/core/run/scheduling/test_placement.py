@@ -8,14 +8,14 @@ from handoff_actors.core.run.scheduling.scheduler import Scheduler
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.graph import Function
 from handoff_actors.ids import Index, Resources, RunId
+from handoff_actors.wire.messages.jobs import Done
 from tests.core import builders
 from tests.core.builders import code, node_up, program_of
 
 
 def node_state(name: str, capabilities: Resources, *, workers: int = 2, busy: int = 0) -> NodeState:
     node = builders.node_state(node_up(name, capabilities, workers=workers))
-    for index in range(busy):
-        node.add(index, RequirementClass(0, {"cpu": 1.0}, is_async=False))
+    node.add(range(busy), RequirementClass(0, {"cpu": 1.0}, is_async=False))
     return node
 
 
@@ -68,7 +68,7 @@ def test_need_learns_how_long_functions_take() -> None:
 
     ahead = [need.ahead(0.0)]
     for seconds in (1.0, 0.0, 0.0):
-        scheduler.learn(Index(0), seconds)
+        scheduler.learn([Done(Index(0), 1, b"", 1, seconds)])
         ahead.append(need.ahead(0.0))
 
     assert ahead == [1, 1, 1, 1]

@@ -79,21 +79,19 @@ def test_ready_functions_are_sorted_again_by_new_levels() -> None:
     plan = mixed()
     queue = ReadyQueue(plan)
     destination = Destination(Requirements(plan).classes[0], None)
-    for index in (0, 1):
-        queue.push(Index(index), destination)
+    queue.push([Index(0), Index(1)], destination)
     [lane] = queue.lanes()
     for _ in range(2):
-        queue.pop(lane)
-    for index in (2, 4):
-        queue.push(Index(index), destination)
+        queue.pop(lane, 1)
+    queue.push([Index(2), Index(4)], destination)
     [lane] = queue.lanes()
     assert lane.first == 2
 
     queue.learn(Index(0), 1.0)
     queue.learn(Index(1), 5.0)
 
-    assert queue.pop(lane) == (4, (0, 2, -5.0))
-    assert queue.pop(lane) == (2, (0, 2, -2.0))
+    assert queue.pop(lane, 2) == ([4], (0, 2, -5.0))
+    assert queue.pop(lane, 2) == ([2], (0, 2, -2.0))
 
 
 def test_durations_of_earlier_runs_count_from_the_start() -> None:

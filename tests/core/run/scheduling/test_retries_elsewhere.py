@@ -118,7 +118,7 @@ def test_users_own_policy_chooses_all_by_itself() -> None:
 def test_function_that_has_succeeded_may_be_made_again_anywhere() -> None:
     avoidance = Avoidance()
     avoidance.failed(Index(0), "a")
-    avoidance.succeeded(Index(0))
+    avoidance.remove([Index(0)])
 
     assert avoidance.failed_on(Index(0)) == NOWHERE
 

@@ -107,7 +107,7 @@ def test_own_functions_are_not_taken_for_those_of_others() -> None:
 def test_coroutines_take_no_worker_and_functions_without_cores_take_one() -> None:
     state = node_state(node_up("a", {"cpu": 2.0, "memory": 1000.0}, workers=2))
     for index, need in enumerate((COROUTINE, COROUTINE, MEMORY)):
-        state.add(Index(index), need)
+        state.add([Index(index)], need)
 
     load = state.load
     assert (load.all_busy, load.coroutines) == (1, 2)
@@ -122,9 +122,9 @@ def test_coroutines_take_no_worker_and_functions_without_cores_take_one() -> Non
 def test_coroutines_that_have_ended_leave_their_room() -> None:
     state = node_state(node_up("a"))
     for index in range(3):
-        state.add(Index(index), COROUTINE)
+        state.add([Index(index)], COROUTINE)
 
-    state.remove(Index(1))
+    state.remove([Index(1)])
 
     load = state.load
     assert (load.all_busy, load.coroutines) == (0, 2)
@@ -133,10 +133,10 @@ def test_coroutines_that_have_ended_leave_their_room() -> None:
 
 def test_a_function_waits_for_a_worker_or_for_its_claim() -> None:
     state = node_state(node_up("a", {"cpu": 2.0}, workers=1))
-    state.add(Index(0), SYNC)
-    state.add(Index(1), SYNC)
-    state.add(Index(2), RequirementClass(4, {"cpu": 1.5}, is_async=False))
-    state.add(Index(3), RequirementClass(4, {"cpu": 1.5}, is_async=False))
+    state.add([Index(0)], SYNC)
+    state.add([Index(1)], SYNC)
+    state.add([Index(2)], RequirementClass(4, {"cpu": 1.5}, is_async=False))
+    state.add([Index(3)], RequirementClass(4, {"cpu": 1.5}, is_async=False))
 
     load = state.load
     assert load.waiting(SYNC) == 3
@@ -150,7 +150,7 @@ def test_changes_are_told_to_those_that_ask_and_all_if_they_ask_late() -> None:
     state = node_state(node_up("a"), load)
     load.is_indexed = True
     before = load.version
-    state.add(Index(0), SYNC)
+    state.add([Index(0)], SYNC)
 
     assert load.changed_since(load.version) == []
     assert load.changed_since(before) == ["a"]
@@ -241,9 +241,8 @@ def test_run_that_has_nothing_waiting_on_an_overloaded_node_is_not_told() -> Non
     load = SessionLoad()
     load.take(node_up("a", ONE_CORE, workers=1))
     sync, coroutine = (NodeState(RunId(number), load.nodes["a"]) for number in (1, 2))
-    sync.add(Index(0), SYNC)
-    sync.add(Index(1), SYNC)
-    coroutine.add(Index(0), COROUTINE)
+    sync.add([Index(0), Index(1)], SYNC)
+    coroutine.add([Index(0)], COROUTINE)
 
     load.take(node_up("b", ONE_CORE, workers=1))
 

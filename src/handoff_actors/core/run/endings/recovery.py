@@ -5,9 +5,10 @@ sent may get along without: its node may have the value already, or gives the fu
 Nothing is made again from a function that has failed for good: what depends on it fails behind it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from handoff_actors.core.run.endings.skipping import Skipping
+from handoff_actors.core.run.facts.normal_path import set_ready
 from handoff_actors.core.run.facts.phases import DONE, READY, WAITING, PhaseEvent
 from handoff_actors.core.run.facts.state import Failure, RunState
 from handoff_actors.core.run.facts.story import NO_CAUSE, StoryLog
@@ -51,44 +52,51 @@ class Recovery:
         self.lost_for_good: list[tuple[Index, HandoffError]] = []
         self.skipping = Skipping(plan, state, observing, recording)
 
-    def make_ready(self, index: Index, now: float) -> None:
-        """Make a function ready, as all of its inputs have ended; or skip it, and so on for those behind it."""
-        if not self.skipping.may_skip(index):
-            self._state.set_ready(index, now)
-            self._scheduler.push(index)
-            return
-        pending = [index]
-        while pending:
-            index = pending.pop()
-            behind = self.skipping.skip(index, now)
+    def make_ready(self, indices: Sequence[Index], now: float) -> None:
+        """Make functions ready, as all of their inputs have ended; or skip them, and so on for those behind them."""
+        if self.skipping.may_skip_any:
+            indices = self._without_skipped(indices, now)
+        set_ready(self._state, indices, now)
+        self._scheduler.push(indices)
+
+    def _without_skipped(self, indices: Iterable[Index], now: float) -> list[Index]:
+        """Skip those of functions that are to be skipped. Returns the others, and those behind that are ready by that."""
+        ready: list[Index] = []
+        pending = list(indices)
+        for index in pending:
+            behind = self.skipping.skip(index, now) if self.skipping.may_skip(index) else None
             if behind is None:
-                self._state.set_ready(index, now)
-                self._scheduler.push(index)
+                ready.append(index)
             else:
                 pending += behind
+        return ready
 
-    def begin(self, indices: Iterable[Index], now: float) -> None:
+    def begin(self, indices: Sequence[Index], now: float) -> None:
         """Put new functions where their inputs want them."""
+        producers, phase = self._plan.producers, self._state.phase
+        ready = [index for index in indices if not producers[index] and phase[index] == WAITING]
+        if ready:
+            self.make_ready(ready, now)
+        if len(ready) == len(indices):
+            return
         lost: list[Index] = []
         for index in indices:
-            lost += self._begin(index, now)
+            if producers[index]:
+                lost += self._begin(index, now)
         if lost:
             self.make_again(lost, now)
 
     def _begin(self, index: Index, now: float) -> Collection[Index]:
-        """Put a new function where its inputs want it. Returns those of its inputs that are lost."""
+        """Put a new function where its inputs want it. Returns those of these that are lost."""
         state, producers = self._state, self._plan.producers[index]
         if state.phase[index] != WAITING:
             # It was skipped, or has failed, behind another one of these, or what it takes was.
-            return ()
-        if not producers:
-            self.make_ready(index, now)
             return ()
         failed = state.failure_before(index) if state.failures else None
         if failed is not None:
             self.fail_behind(failed, [index], now)
         elif state.count_missing(index) == 0:
-            self.make_ready(index, now)
+            self.make_ready([index], now)
         else:
             return [producer for producer in producers if state.is_lost(producer)]
         return ()
@@ -109,7 +117,7 @@ class Recovery:
         if spoilt:
             self._undo_lost(spoilt, now, self._needed_for(index), cause)
         elif missing == 0:
-            self.make_ready(index, now)
+            self.make_ready([index], now)
 
     def fail(self, index: Index, failure: Failure, now: float) -> None:
         """End a function that has failed for good, and whatever waits for its result.
@@ -140,7 +148,7 @@ class Recovery:
             if state.failure_before(index) is None:
                 # It can do without that input.
                 if state.phase[index] == WAITING and state.count_missing(index) == 0:
-                    self.make_ready(index, now)
+                    self.make_ready([index], now)
                 continue
             state.set_failed(index, failed, now)
             self._result_fetch.give_up(index)
@@ -198,7 +206,7 @@ class Recovery:
                 self._input_lost(dependent, now, number)
             pending += [(producer, self._needed_for(index)) for producer in self._spoilt_inputs(index)]
             if self._state.missing[index] == 0:
-                self.make_ready(index, now)
+                self.make_ready([index], now)
         if number != NO_CAUSE:
             # The function may need a node's results that no other function needed any more.
             self._feasibility.update(self._scheduler.nodes, now)

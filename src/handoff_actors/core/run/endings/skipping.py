@@ -40,6 +40,11 @@ class Skipping:
             if spec.conditions or spec.run_if == "failure":
                 self._templates.add(number)
 
+    @property
+    def may_skip_any(self) -> bool:
+        """True unless no function has to be skipped, as is so in most runs."""
+        return bool(self._state.skipped or self._templates)
+
     def may_skip(self, index: Index) -> bool:
         """Tell whether the function may have to be skipped: hardly any has to."""
         if self._state.skipped:

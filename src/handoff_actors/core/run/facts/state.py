@@ -18,9 +18,6 @@ from handoff_actors.core.run.facts.phases import (
     FAILED,
     FREE,
     NEXT,
-    ON_COMPLETED,
-    ON_DISPATCHED,
-    ON_INPUTS_DONE,
     PHASE_NAMES,
     READY,
     SENT,
@@ -77,7 +74,7 @@ class RunState:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         zeros = bytes(8 * plan.size)
-        #: Read anywhere, written only by `change` and by the three setters of the normal path.
+        #: Read anywhere, written only by `change` and by `core.run.facts.normal_path`.
         self.phase = bytearray(plan.size)
         #: Functions that the run has been given so far, and those of them that have yet to end.
         self.added = self.remaining = plan.size
@@ -208,55 +205,16 @@ class RunState:
         try:
             phase[index] = NEXT[event][phase[index]]
         except ValueError:
-            raise self._illegal(index, event) from None
+            raise self.illegal(index, event) from None
 
-    # Every function goes through these three, so each does what `change` does without another call.
-
-    def set_ready(self, index: Index, now: float) -> None:
-        """Note that all inputs of the function can be had."""
-        phase = self.phase
-        try:
-            phase[index] = ON_INPUTS_DONE[phase[index]]
-        except ValueError:
-            raise self._illegal(index, PhaseEvent.INPUTS_DONE) from None
-        self.ready_at[index] = now
-
-    def set_sent(self, index: Index, node: str, now: float) -> int:
-        """Note that the function leaves for a node. The answer is the number of this attempt."""
-        phase = self.phase
-        try:
-            phase[index] = ON_DISPATCHED[phase[index]]
-        except ValueError:
-            raise self._illegal(index, PhaseEvent.DISPATCHED) from None
-        self.node[index] = node
-        self.sent_at[index] = now
-        if not self.ready_at[index]:
-            # A member of a fused group may be known to be done before its inputs are.
-            self.ready_at[index] = now
-        self.attempt[index] += 1
-        return self.attempt[index]
-
-    def set_done(self, index: Index, done: Done, node: str, now: float) -> None:
-        """Note that the function has a value, inline or stored on the node."""
-        phase = self.phase
-        try:
-            phase[index] = ON_COMPLETED[phase[index]]
-        except ValueError:
-            raise self._illegal(index, PhaseEvent.COMPLETED) from None
-        self.remaining -= 1
-        self.finished_at[index], self.ran_s[index], self.worker[index] = now, done.ran_s, done.worker
-        value = done.value
+    def set_stored(self, index: Index, done: Done, node: str) -> None:
+        """Note the value of a function that is done which is not an inline one alone."""
         if done.additions is not None:
             self._set_parts(index, done, node)
-        elif isinstance(value, int):
-            self.stored[index] = StoredResult(value, [])
-            self.add_holder(index, node)
-        else:
-            self.inline[index] = value
-            if value == ENCODED_SKIP:
-                self.skipped.add(index)
-        if self.changed is not None:
-            self.changed.append(index)
+            return
+        assert isinstance(done.value, int)
+        self.stored[index] = StoredResult(done.value, [])
+        self.add_holder(index, node)
 
     def set_skipped(self, index: Index, now: float) -> None:
         """Note that the function does not run, and that its value is SKIP."""
@@ -340,7 +298,8 @@ class RunState:
         if self.changed is not None:
             self.changed.append(index)
 
-    def _illegal(self, index: Index, event: PhaseEvent) -> AssertionError:
+    def illegal(self, index: Index, event: PhaseEvent) -> AssertionError:
+        """Make the error for a change that the table does not list."""
         phase = PHASE_NAMES[self.phase[index]]
         return AssertionError(
             f"function {repr_of(self._plan.ids[index])} is {phase}, where {event.name} can't happen"

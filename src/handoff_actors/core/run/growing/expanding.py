@@ -175,8 +175,8 @@ class Expanding:
         self._history.note_expanded(index, entry, node.name, now)
         if self._recording.is_on:
             self._recording.note_after_failure(index)
-        self._scheduler.completed(index, node)
-        self._scheduler.learn(index, entry.ran_s)
+        self._scheduler.completed([index], node)
+        self._scheduler.learn([entry])
         goes_on_anyway = index in self._state.added_anyway or run_if_of(plan, index) != "success"
         before = plan.producers[index]
         for producer in before:
@@ -215,7 +215,7 @@ class Expanding:
         self._recording.note(index)
         for dependent in self._plan.dependents[index]:
             if self._state.missing[dependent] == 0 and self._state.phase[dependent] == WAITING:
-                self._recovery.make_ready(dependent, now)
+                self._recovery.make_ready([dependent], now)
 
     def _check_bound(self, index: Index, expansion: Expansion) -> None:
         if self.bound.is_passed(index, len(expansion.producers)):

@@ -8,6 +8,7 @@ been the function's. Source of the idea: Spark's and Slurm's exclusion of nodes,
 from collections.abc import Iterable
 from typing import Final
 
+from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass
 from handoff_actors.ids import Index
@@ -52,16 +53,15 @@ class Avoidance:
         self._failed_on[index] = self.failed_on(index) | {name}
         self._patient_until.pop(index, None)
 
-    def succeeded(self, index: Index) -> None:
-        """Forget where a function has failed."""
-        if self._failed_on:
-            self._failed_on.pop(index, None)
-            self._patient_until.pop(index, None)
-
     def remove(self, indices: Iterable[Index]) -> None:
-        """Forget functions that are no more in the plan."""
-        for index in indices:
-            self.succeeded(index)
+        """Forget where functions have failed that have succeeded since, or are no more in the plan."""
+        if self._failed_on:
+            discard_all(indices, self._failed_on, self._patient_until)
+
+    @property
+    def is_needed(self) -> bool:
+        """True if functions have failed somewhere."""
+        return bool(self._failed_on)
 
     def failed_on(self, index: Index) -> frozenset[str]:
         """The names of the nodes on which a function has failed."""

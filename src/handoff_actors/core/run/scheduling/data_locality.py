@@ -1,6 +1,6 @@
 """Sizes and locations of stored inputs: the bytes that would have to move for a function to run on a node."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from handoff_actors.core.run.facts.state import RunState
@@ -58,13 +58,15 @@ class DataLocality:
             self._count_warm(index, held)
         return held
 
-    def sent(self, index: Index, name: str) -> None:
-        """Note that a function is being sent to a node."""
-        # Every function passes here, and most take nothing that is stored.
-        if self._needed and index in self._needed:
-            self._nodes.sent(name, self._keys(index))
+    def sent(self, indices: Iterable[Index], name: str) -> None:
+        """Note that functions are being sent to a node."""
+        if self._needed:
+            for index in indices:
+                if index in self._needed:
+                    self._nodes.sent(name, self._keys(index))
         if self._state.stored or self._state.foreign.taken_by:
-            self._count_moved_bytes(index, name)
+            for index in indices:
+                self._count_moved_bytes(index, name)
 
     def warm_at(self, index: Index) -> list[Collection[str]]:
         """The nodes that have each of the objects that a function needs."""

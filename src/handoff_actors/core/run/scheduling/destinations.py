@@ -1,6 +1,6 @@
 """The nodes that each function of a run may go to: any, or the one that it is pinned to, collocated on, or has inputs made for."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from handoff_actors.core.run.facts.part import ProgramPart
 from handoff_actors.core.run.facts.state import RunState
@@ -93,6 +93,19 @@ class Destinations:
         """The least that a node must offer for a function: enough for every member of its collocated group."""
         group = self._plan.group_of[index]
         return self._needs.of[index] if group < 0 else self._needs.peak_of_group[group]
+
+    def of_each(self, indices: Iterable[Index]) -> Mapping[Destination, list[Index]]:
+        """The nodes that functions may go to now, each with the functions that may go there, in order."""
+        groups: dict[Destination, list[Index]] = {}
+        if self.has_constraints or self._avoidance.is_needed or self._time_left.is_on:
+            for index in indices:
+                groups.setdefault(self.of(index), []).append(index)
+            return groups
+        alike: dict[RequirementClass, list[Index]] = {}
+        need_of = self._needs.of
+        for index in indices:
+            alike.setdefault(need_of[index], []).append(index)
+        return {self.of(group[0]): group for group in alike.values()}
 
     def of(self, index: Index) -> Destination:
         """The nodes that a function may go to now."""

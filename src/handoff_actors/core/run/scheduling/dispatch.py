@@ -1,8 +1,9 @@
 """Bookkeeping of the functions that have been sent to nodes, and the content of the messages that send them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from handoff_actors.core.run.events import FunctionObserved
+from handoff_actors.core.run.facts.normal_path import set_sent
 from handoff_actors.core.run.facts.part import ProgramPart
 from handoff_actors.core.run.facts.phases import PhaseEvent
 from handoff_actors.core.run.facts.state import RunState
@@ -11,7 +12,7 @@ from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.requirements import Requirements
 from handoff_actors.graph.plan import CallSpec
-from handoff_actors.ids import Index
+from handoff_actors.ids import Attempt, Index
 from handoff_actors.wire.messages.jobs import Job, Rank
 
 
@@ -62,27 +63,38 @@ class Dispatch:
         """Set the time, and the observer, of the functions that are sent from now on."""
         self._now, self._observe = now, observe
 
-    def send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
-        """Put a function into a message, with the functions fused behind it."""
-        node.add(index, self._needs.of[index], self._now)
-        attempt = self._record_sent(index, node, batch)
-        members = self._fusion.fused_behind(index, node) if self._fusion is not None else None
-        then = self._send_fused(index, members, node, batch) if members else ()
-        batch.jobs.append(self._program.job(index, attempt, node, self._sources, then, rank))
+    def send(self, indices: Sequence[Index], node: NodeState, batch: AssignBatch, rank: Rank) -> None:
+        """Put functions of one requirement class into a message, with the functions fused behind each."""
+        node.add(indices, self._needs.of[indices[0]], self._now)
+        attempts = self._record_sent(indices, node, batch)
+        then: dict[Index, tuple[Job, ...]] = {}
+        if self._fusion is not None:
+            dependents = self._plan.dependents
+            for head in [index for index in indices if dependents[index]]:
+                members = self._fusion.fused_behind(head, node)
+                if members:
+                    then[head] = self._send_fused(head, members, node, batch)
+        batch.jobs += self._program.jobs(indices, attempts, node, self._sources, then, rank)
 
-    def completed(self, index: Index, node: NodeState) -> None:
-        """Take a function that has succeeded off a node. The function fused behind it inherits its claim."""
+    def completed(self, indices: Sequence[Index], node: NodeState) -> None:
+        """Take functions that have succeeded off a node. The function fused behind one inherits its claim."""
+        self.in_flight -= len(indices)
+        if self._follower:
+            indices = [index for index in indices if not self._is_succeeded(index, node)]
+        node.remove(indices)
+
+    def _is_succeeded(self, index: Index, node: NodeState) -> bool:
+        """Tell whether another function takes over the claim of one that has succeeded."""
         follower = self._follower.pop(index, None)
-        if follower in node.followers and index not in node.followers:
-            node.hand_over_claim(index, follower)
-        else:
-            node.remove(index)
-        self.in_flight -= 1
+        if follower not in node.followers or index in node.followers:
+            return False
+        node.hand_over_claim(index, follower)
+        return True
 
     def returned(self, index: Index, node: NodeState) -> None:
         """Take a function that has not ended well off a node's books."""
         self._follower.pop(index, None)
-        node.remove(index)
+        node.remove([index])
         self.in_flight -= 1
         self._state.change(index, PhaseEvent.RETURNED)
 
@@ -90,23 +102,29 @@ class Dispatch:
         self, head: Index, members: list[Index], node: NodeState, batch: AssignBatch
     ) -> tuple[Job, ...]:
         self._follower.update(zip([head, *members], members, strict=False))
-        jobs: list[Job] = []
         for index in members:
             # In its turn it takes over the claim of its head: see `NodeState.hand_over_claim`.
             node.add_follower(index, self._needs.of[head])
-            attempt = self._record_sent(index, node, batch)
-            jobs.append(self._program.job(index, attempt, node, self._sources))
-        return tuple(jobs)
+        attempts = self._record_sent(members, node, batch)
+        return tuple(self._program.jobs(members, attempts, node, self._sources))
 
-    def _record_sent(self, index: Index, node: NodeState, batch: AssignBatch) -> int:
-        """Record a function as sent, add the templates that the node lacks to the message, and return the attempt's number."""
-        if self._plan.template_of[index] not in node.templates or index in self._with_calls:
-            for template in self._program.templates_of(index):
-                if template not in node.templates:
-                    node.templates.add(template)
-                    batch.templates.append(self._program.templates[template])
-        self.in_flight += 1
-        attempt = self._state.set_sent(index, node.name, self._now)
+    def _record_sent(
+        self, indices: Sequence[Index], node: NodeState, batch: AssignBatch
+    ) -> Sequence[Attempt]:
+        """Record functions as sent, add the templates that the node lacks to the message, and return the attempts' numbers."""
+        template_of, known, with_calls = self._plan.template_of, node.templates, self._with_calls
+        for index in indices:
+            if template_of[index] not in known or (with_calls and index in with_calls):
+                self._add_templates(index, node, batch)
+        self.in_flight += len(indices)
+        attempts = set_sent(self._state, indices, node.name, self._now)
         if self._observe is not None:
-            self._observe(FunctionObserved("assigned", index, node.name, self._state.tries(index)))
-        return attempt
+            for index in indices:
+                self._observe(FunctionObserved("assigned", index, node.name, self._state.tries(index)))
+        return attempts
+
+    def _add_templates(self, index: Index, node: NodeState, batch: AssignBatch) -> None:
+        for template in self._program.templates_of(index):
+            if template not in node.templates:
+                node.templates.add(template)
+                batch.templates.append(self._program.templates[template])

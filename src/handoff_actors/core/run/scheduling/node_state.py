@@ -211,28 +211,30 @@ class NodeState:
 
     # --- This run's functions -----------------------------------------------------------------------------------
 
-    def add(self, index: Index, need: RequirementClass, now: float = 0.0) -> None:
-        """Add a function that is being sent, and its claim."""
+    def add(self, indices: Sequence[Index], need: RequirementClass, now: float = 0.0) -> None:
+        """Add functions of a class that are being sent, and their claims."""
         if not self.sent:
             self.progress_at = now
-        self.sent[index] = need
-        self.counts[need.number] = self.counts.get(need.number, 0) + 1
-        # Every function passes here and through `remove`: so the load has no methods of its own for that.
+        self.sent.update(dict.fromkeys(indices, need))
+        self.load.session.sent += len(indices)
+        self._count(need, len(indices))
+
+    def _count(self, need: RequirementClass, more: int) -> None:
+        """Add so many functions of a class to what is counted, or remove as many if it is less than zero."""
+        self.counts[need.number] = self.counts.get(need.number, 0) + more
+        # Every function passes here: so the load has no methods of its own for that.
         load = self.load
         if need.is_async:
-            load.coroutines += 1
+            load.coroutines += more
         else:
-            load.busy += 1
-            load.unclaimed += need.claims_no_cpu
-        if need.cost:
-            mine, claims = self.mine, load.claims
-            for resource, amount in need.cost.items():
-                mine[resource] = mine.get(resource, 0.0) + amount
-                claims[resource] = claims.get(resource, 0.0) + amount
-        session = load.session
-        session.sent += 1
-        if session.is_indexed:
-            session.changed(self.name)
+            load.busy += more
+            load.unclaimed += more * need.claims_no_cpu
+        mine, claims = self.mine, load.claims
+        for resource, amount in need.cost.items():
+            mine[resource] = mine.get(resource, 0.0) + more * amount
+            claims[resource] = claims.get(resource, 0.0) + more * amount
+        if load.session.is_indexed:
+            load.session.changed(self.name)
 
     def add_follower(self, index: Index, need: RequirementClass) -> None:
         """Add a function that is being sent fused behind another one, without a claim of its own."""
@@ -244,37 +246,28 @@ class NodeState:
         del self.sent[index]
         self.followers.discard(follower)
 
-    def remove(self, index: Index) -> None:
-        """Remove a function, and its claim."""
-        need = self.sent.pop(index)
-        if index in self.followers:
-            self.followers.discard(index)
-            return
-        self.counts[need.number] -= 1
-        load = self.load
-        if need.is_async:
-            load.coroutines -= 1
-        else:
-            load.busy -= 1
-            load.unclaimed -= need.claims_no_cpu
-        if need.cost:
-            mine, claims = self.mine, load.claims
-            for resource, amount in need.cost.items():
-                mine[resource] -= amount
-                claims[resource] -= amount
-            if not self.sent:
-                mine.clear()
-            if not (load.busy or load.coroutines):
-                claims.clear()
-        session = load.session
-        session.is_freed = True
-        if session.is_indexed:
-            session.changed(self.name)
+    def remove(self, indices: Iterable[Index]) -> None:
+        """Remove functions, and their claims."""
+        removed: dict[RequirementClass, int] = {}
+        sent, followers = self.sent, self.followers
+        for index in indices:
+            need = sent.pop(index)
+            if index in followers:
+                followers.discard(index)
+            else:
+                removed[need] = removed.get(need, 0) + 1
+        for need, count in removed.items():
+            self._count(need, -count)
+            self.load.session.is_freed = True
+        # Else rounding errors would add up.
+        if not sent:
+            self.mine.clear()
+        if not (self.load.busy or self.load.coroutines):
+            self.load.claims.clear()
 
     def clear(self) -> None:
         """Remove all functions: the node has closed the run, or is gone."""
-        for index in list(self.sent):
-            self.remove(index)
+        self.remove(list(self.sent))
         self.recall_answered(0.0, gave_back=True)
         self.load.states.pop(self._run, None)
 

@@ -45,6 +45,13 @@ class Priority:
         self._ended = 0
         self._due_at = 1.0
 
+    def of_each(self, indices: Iterable[Index]) -> list[float]:
+        """Urgencies of ready functions, in order, as `of` gives them."""
+        if self._unknown or self._probes:
+            return [self.of(index) for index in indices]
+        level = self.level
+        return [level[index] for index in indices]
+
     def of(self, index: Index) -> float:
         """Urgency of a ready function; infinite for the first function of an unknown kind."""
         if self._unknown:
@@ -72,6 +79,11 @@ class Priority:
         self._unknown.difference_update(self._seconds)
         if self._counts and max(self._seconds.values(), default=0.0) >= RECOMPUTE_AFTER_S:
             self._recompute_levels()
+
+    @property
+    def learns(self) -> bool:
+        """True if durations matter: the functions are of several kinds, and none have been added."""
+        return bool(self._counts)
 
     def learn(self, index: Index, seconds: float) -> bool:
         """Record the duration of a function. True if the levels have been computed again."""

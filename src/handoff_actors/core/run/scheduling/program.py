@@ -1,6 +1,7 @@
 """A plan with its code and constants encoded, as a run sends them to nodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -11,7 +12,7 @@ from handoff_actors.core.run.facts.state import APP, RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.graph.plan import ArgSpec, CallSpec, ListOf, NodeOf, Plan
-from handoff_actors.ids import Index
+from handoff_actors.ids import Attempt, Index
 from handoff_actors.wire.messages.jobs import (
     FIRST,
     Arg,
@@ -28,6 +29,9 @@ from handoff_actors.wire.messages.jobs import (
     Template,
     Text,
 )
+
+#: Of jobs behind which none are fused.
+NOTHING_FUSED: Final[Mapping[Index, tuple[Job, ...]]] = {}
 
 
 def no_error(_: Index) -> bytes:
@@ -108,24 +112,40 @@ class Program(Struct, frozen=True):
     #: By index, of those functions that have some.
     fingerprints: dict[Index, Fingerprints] = field(default_factory=dict)
 
-    def job(
+    def jobs(
         self,
-        index: Index,
-        attempt: int,
+        indices: Iterable[Index],
+        attempts: Iterable[Attempt],
         node: NodeState,
         sources: Sources,
-        then: tuple[Job, ...] = (),
+        then: Mapping[Index, tuple[Job, ...]] = NOTHING_FUSED,
         rank: Rank = FIRST,
-    ) -> Job:
-        """Build the job for one attempt at a function, with its inputs as values or references."""
-        plan, inline = self.plan, sources.state.inline
-        args: list[Arg] = []
-        for spec in plan.args[index]:
-            value = inline.get(spec) if type(spec) is int else None
-            args.append(self._resolve(spec, index, node, sources) if value is None else value)
-        constants = self._constants(plan.constants_of[index], node, sources)
-        earlier = sources.state.earlier_attempts.get(index, 0)
-        return Job(index, attempt, plan.template_of[index], args, constants, then, rank, earlier)
+    ) -> list[Job]:
+        """Build the jobs for one attempt at each function, with their inputs as values or references."""
+        plan, inline, values = self.plan, sources.state.inline, self.values
+        args_of, constants_of, template_of = plan.args, plan.constants_of, plan.template_of
+        earlier = sources.state.earlier_attempts
+        jobs: list[Job] = []
+        for index, attempt in zip(indices, attempts, strict=True):
+            args: list[Arg] = []
+            for spec in args_of[index]:
+                value = (inline.get(spec) if spec >= 0 else values[~spec]) if type(spec) is int else None
+                args.append(value if type(value) is bytes else self._resolve(spec, index, node, sources))
+            number = constants_of[index]
+            constants = None if number < 0 else self._constants(number, node, sources)
+            jobs.append(
+                Job(
+                    index,
+                    attempt,
+                    template_of[index],
+                    args,
+                    constants,
+                    then.get(index, ()),
+                    rank,
+                    earlier.get(index, 0),
+                )
+            )
+        return jobs
 
     def _resolve(self, spec: ArgSpec, index: Index, node: NodeState, sources: Sources) -> Arg:
         if isinstance(spec, int):

@@ -60,26 +60,28 @@ class ReadyLane:
         key = self._keys[0]
         return key, self._by_key[key][0]
 
-    def push(self, key: Key, entry: int) -> None:
-        """Add a function, whose index is in the lower bits of the entry. Of those with equal keys the lowest entry goes first."""
-        self._size += 1
+    def push(self, key: Key, entries: list[int]) -> None:
+        """Add functions, whose indices are in the lower bits of the entries. Of those with equal keys the lowest entry goes first."""
+        self._size += len(entries)
         alike = self._by_key.get(key)
         if alike is None:
-            self._by_key[key] = [entry]
+            entries.sort()
+            self._by_key[key] = entries
             heappush(self._keys, key)
-        else:
+            return
+        for entry in entries:
             heappush(alike, entry)
 
-    def pop(self) -> tuple[Key, Index]:
-        """Remove and return the most urgent function, with its key."""
-        self._size -= 1
+    def pop(self, most: int) -> tuple[Key, list[Index]]:
+        """Remove and return the most urgent functions, up to so many, with the key that they have in common."""
         key = self._keys[0]
         alike = self._by_key[key]
-        index = heappop(alike)
+        indices = [heappop(alike) & INDEX for _ in range(min(most, len(alike)))]
+        self._size -= len(indices)
         if not alike:
             del self._by_key[key]
             heappop(self._keys)
-        return key, index & INDEX
+        return key, indices
 
     def withdraw(self, index: Index) -> None:
         """Remove a function, which takes as long as the lane is."""
@@ -103,7 +105,7 @@ class ReadyLane:
         self._size = 0
         for (priority, _), alike in before.items():
             for entry in alike:
-                self.push((priority, -level(entry & INDEX)), entry)
+                self.push((priority, -level(entry & INDEX)), [entry])
 
 
 class ReadyQueue:
@@ -117,17 +119,27 @@ class ReadyQueue:
         self._places: list[int] = []
         self._count = plan.size
 
-    def push(self, index: Index, destination: Destination) -> None:
-        """Add a function."""
+    def push(self, indices: Sequence[Index], destination: Destination) -> None:
+        """Add functions with the same destination."""
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        entry = self._places[index] << INDEX_BITS | index if self._places else index
-        lane.push((-self._plan.priority[index], -self._priority.of(index)), entry)
+        priority, places = self._plan.priority, self._places
+        by_key: dict[Key, list[int]] = {}
+        for index, level in zip(indices, self._priority.of_each(indices), strict=True):
+            entry = places[index] << INDEX_BITS | index if places else index
+            by_key.setdefault((-priority[index], -level), []).append(entry)
+        for key, entries in by_key.items():
+            lane.push(key, entries)
 
     def assume(self, usual_s: Sequence[float | None]) -> None:
         """Start from durations of earlier runs, by kind. To be called before any function is ready."""
         self._priority.assume(dict(enumerate(usual_s)))
+
+    @property
+    def learns(self) -> bool:
+        """True if durations of functions may change the order of others."""
+        return self._priority.learns
 
     def learn(self, index: Index, seconds: float) -> None:
         """Record the duration of a function, and sort the others again if levels have changed."""
@@ -135,12 +147,12 @@ class ReadyQueue:
             for lane in self._lanes.values():
                 lane.reorder(self._priority.of)
 
-    def pop(self, lane: ReadyLane) -> tuple[Index, Rank]:
-        """Remove and return the most urgent function of a lane, with its rank."""
-        (priority, level), index = lane.pop()
+    def pop(self, lane: ReadyLane, most: int) -> tuple[list[Index], Rank]:
+        """Remove and return the most urgent functions of a lane, up to so many, with the rank that they have in common."""
+        (priority, level), indices = lane.pop(most)
         if not lane:
             del self._lanes[lane.destination]
-        return index, (priority, self._priority.version, level)
+        return indices, (priority, self._priority.version, level)
 
     def add(self, part: ProgramPart) -> None:
         """Take functions that are in the plan by now; none of them is ready yet."""

@@ -6,7 +6,7 @@ dependents may be sent with it, see `core.run.scheduling.fusion`.
 """
 
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
 from handoff_actors.core.run.facts.part import ProgramPart, put
@@ -28,7 +28,7 @@ from handoff_actors.core.run.scheduling.time_left import QUEUED, TimeLeft
 from handoff_actors.ids import Index, RunId
 from handoff_actors.moving_average import smoothed
 from handoff_actors.text import dag_name_of
-from handoff_actors.wire.messages.jobs import Rank
+from handoff_actors.wire.messages.jobs import Done, Rank
 from handoff_actors.wire.messages.nested import Ancestor
 from handoff_actors.wire.messages.runs import Assign, Failed
 
@@ -146,9 +146,10 @@ class Scheduler:
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
-    def push(self, index: Index) -> None:
-        """Add a function that is ready."""
-        self._ready.push(index, self.destinations.of(index))
+    def push(self, indices: Iterable[Index]) -> None:
+        """Add functions that are ready."""
+        for destination, alike in self.destinations.of_each(indices).items():
+            self._ready.push(alike, destination)
 
     def assume(self, durations: Durations) -> None:
         """Start from durations of earlier runs."""
@@ -157,18 +158,23 @@ class Scheduler:
         self._ready.assume(usual_s)
         self.time_left.assume(usual_s)
 
-    def learn(self, index: Index, seconds: float) -> None:
-        """Record the duration of a function."""
-        need = self.needs.of[index]
-        need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
-        self._ready.learn(index, seconds)
+    def learn(self, entries: Iterable[Done]) -> None:
+        """Record the durations of functions."""
+        need_of = self.needs.of
+        for entry in entries:
+            need = need_of[entry.index]
+            need.seconds = smoothed(need.seconds, entry.ran_s, SMOOTHING)
+        if self._ready.learns:
+            for entry in entries:
+                self._ready.learn(entry.index, entry.ran_s)
         if self.time_left.is_on:
-            self.time_left.learn(index, seconds)
+            for entry in entries:
+                self.time_left.learn(entry.index, entry.ran_s)
 
-    def completed(self, index: Index, node: NodeState) -> None:
-        """Take a function that has succeeded off its node."""
-        self.avoidance.succeeded(index)
-        self._dispatch.completed(index, node)
+    def completed(self, indices: Sequence[Index], node: NodeState) -> None:
+        """Take functions that have succeeded off their node."""
+        self.avoidance.remove(indices)
+        self._dispatch.completed(indices, node)
 
     def returned(self, index: Index, node: NodeState) -> None:
         """Take a function that has not succeeded off its node. It rests until the caller decides what becomes of it."""
@@ -274,12 +280,12 @@ class Scheduler:
         """Send, drop or requeue the first function of a lane. False if no node has room for it."""
         index = lane.first
         if self._state.phase[index] != READY:
-            self._ready.pop(lane)
+            self._ready.pop(lane, 1)
             return True
         may_have_changed = self.destinations.has_constraints or self.time_left.is_on
         if may_have_changed and self.destinations.of(index) != lane.destination:
             # The node of its producer has been chosen, or lost, since it was queued; or its length is known by now.
-            self.push(self._ready.pop(lane)[0])
+            self.push(self._ready.pop(lane, 1)[0])
             return True
         node = self._choose(index, lane.destination)
         if node is None:
@@ -287,10 +293,10 @@ class Scheduler:
         batch = batches.get(node.name)
         if batch is None:
             batch = batches[node.name] = AssignBatch()
-        for _ in range(self._batch_size(lane, node)):
-            index, rank = self._ready.pop(lane)
-            if self._state.phase[index] == READY:
-                self._send(index, node, batch, rank)
+        popped, rank = self._ready.pop(lane, self._batch_size(lane, node))
+        # One may be in a lane that is not ready any more, or twice.
+        indices = [each for each in dict.fromkeys(popped) if self._state.phase[each] == READY]
+        self._send(indices, node, batch, rank)
         return True
 
     def _note_unplaced(self, full: set[ReadyLane]) -> None:
@@ -301,7 +307,7 @@ class Scheduler:
                 self._load.wait(self._run, demands)
 
     def _batch_size(self, lane: ReadyLane, node: NodeState) -> int:
-        """Number of functions of a lane to send to the node of the first: more than one only if there is no choice."""
+        """Most functions of a lane to send to the node of the first: more than one only if there is no choice."""
         if (
             len(lane) == 1
             or self.destinations.has_constraints
@@ -316,11 +322,14 @@ class Scheduler:
             count = min(count, self._max_concurrency - self.in_flight)
         return max(1, count)
 
-    def _send(self, index: Index, node: NodeState, batch: AssignBatch, rank: Rank) -> None:
-        if index in self._plan.hook_of:
-            self._hook_made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
-        self.locality.sent(index, node.name)
-        self._dispatch.send(index, node, batch, rank)
+    def _send(self, indices: list[Index], node: NodeState, batch: AssignBatch, rank: Rank) -> None:
+        """Send functions with the same destination, of which there is one at least."""
+        if self._plan.hook_of:
+            for index in indices:
+                if index in self._plan.hook_of:
+                    self._hook_made_for[index] = self.reserved[self._plan.hook_of[index].consumer]
+        self.locality.sent(indices, node.name)
+        self._dispatch.send(indices, node, batch, rank)
 
     # --- Choosing -----------------------------------------------------------------------------------------------
 
