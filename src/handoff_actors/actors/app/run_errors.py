@@ -1,7 +1,7 @@
 """The errors of a run and of its functions, with the users' own exceptions as their causes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 
 from handoff_actors.core.run.events import RunEnded
@@ -29,9 +29,11 @@ class RunErrors:
             error = self._of[index] = self._make(index)
         return error
 
-    def forget(self, index: Index) -> None:
-        """Forget the error of a function that is forgotten."""
-        self._of.pop(index, None)
+    def forget(self, indices: Iterable[Index]) -> None:
+        """Forget the errors of functions that are forgotten."""
+        if self._of:
+            for index in indices:
+                self._of.pop(index, None)
 
     def encoded(self, index: Index) -> bytes:
         """Return the error of a function, and what led to it, for a function that runs anyway."""

@@ -92,13 +92,14 @@ class RunGrowth:
             log.error(
                 "a function that another one has added has failed, and none has needed its result: %s", error
             )
-        for index in effect.indices:
-            self._errors.forget(index)
-        for index in (*effect.indices, *effect.values):
-            self._values.pop(index, None)
-            give_up = self._fetches.pop(index, None)
-            if give_up is not None:
-                give_up()
+        self._errors.forget(effect.indices)
+        # Of most functions nothing is here.
+        if self._values or self._fetches:
+            for index in (*effect.indices, *effect.values):
+                self._values.pop(index, None)
+                give_up = self._fetches.pop(index, None)
+                if give_up is not None:
+                    give_up()
         for index in effect.app_values:
             self._values.pop(index, None)
             self._packages.forget(index)

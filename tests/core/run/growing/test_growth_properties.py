@@ -225,7 +225,7 @@ class GrowingWorld:
         assert set(run.state.phase) <= {FREE}
         assert not run.view.plan.index_of
         for facts in (
-            retention._held,
+            retention.held,
             retention._takers,
             retention._over,
             retention._keeps,

@@ -105,6 +105,11 @@ class Drain:
             return False
         return self._state.is_available(lost)
 
+    @property
+    def is_copying_any(self) -> bool:
+        """True if nodes have been asked for copies of values, and have not answered."""
+        return bool(self._copying)
+
     def is_copying(self, index: Index) -> bool:
         """Tell whether a node has been asked for a copy of the value, and has not answered."""
         return index in self._copying

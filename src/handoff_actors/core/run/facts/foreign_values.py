@@ -1,11 +1,12 @@
 """Values of other runs that functions of this run take. They have indices of their own here, and are never made again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.errors import ValueLost
 from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref, ValueOf
@@ -80,9 +81,9 @@ class ForeignValues:
         """Drop a value that no function will need any more, if there is one of this index."""
         self._values.pop(index, None)
 
-    def forget(self, function: Index) -> None:
-        """Forget what a function takes: its index may be that of another one from now on."""
-        self.taken_by.pop(function, None)
+    def forget(self, functions: Iterable[Index]) -> None:
+        """Forget what functions take: their indices may be those of other ones from now on."""
+        discard_all(functions, self.taken_by)
 
     def clear(self) -> None:
         """Drop all values: no function will need any."""

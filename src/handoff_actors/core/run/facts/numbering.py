@@ -17,14 +17,15 @@ class Numbering:
         if not count:
             return []
         free = self._free
-        reused = [free.pop() for _ in range(min(count, len(free)))] if free else []
+        reused = free[: -count - 1 : -1]
+        del free[-count:]
         start = self._count
         self._count += count - len(reused)
         return [*reused, *range(start, self._count)]
 
-    def give_back(self, number: int) -> None:
-        """Let a number be taken again."""
-        self._free.append(number)
+    def give_back(self, numbers: Iterable[int]) -> None:
+        """Let numbers be taken again."""
+        self._free.extend(numbers)
 
 
 def discard_all(numbers: Iterable[int], *facts: dict[int, Any] | set[int]) -> None:

@@ -5,7 +5,7 @@ A value is inline (its bytes are here), or stored on the nodes that hold it. See
 
 from array import array
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, field
@@ -143,10 +143,11 @@ class RunState:
         """Take further functions, in the plan by now: first those whose indices were free, then those with new ones."""
         phase, producers = self.phase, self._plan.producers
         reused = indices[: bisect_left(indices, True, key=len(phase).__le__)]
+        self.change_each(reused, PhaseEvent.ADDED)
+        earlier, attempt, missing = self.earlier_attempts, self.attempt, self.missing
         for index in reused:
-            self.change(index, PhaseEvent.ADDED)
-            self.earlier_attempts[index] = self.attempt[index]
-            self.missing[index] = len(producers[index])
+            earlier[index] = attempt[index]
+            missing[index] = len(producers[index])
         count = len(indices) - len(reused)
         if count:
             phase.extend(bytes(count))
@@ -157,8 +158,9 @@ class RunState:
             for numbers in (self.attempt, self.worker):
                 numbers.frombytes(zeros)
             self.node += [None] * count
+        added_at = self.added_at
         for index in indices:
-            self.added_at[index] = now
+            added_at[index] = now
         self.added += len(indices)
         self.remaining += len(indices)
 
@@ -176,12 +178,16 @@ class RunState:
 
     def forget(self, indices: Sequence[Index]) -> None:
         """Forget functions that are over, and their values. Their indices may be those of other ones from now on."""
+        phase, skipped, behind = self.phase, self.skipped, self.failed_behind
+        ends = [FREE if index in skipped or index in behind else phase[index] for index in indices]
+        for end, count in Counter(ends).items():
+            self.forgotten[end] += count
+        self.change_each(indices, PhaseEvent.FORGOTTEN)
+        node, ready_at, sent_at = self.node, self.ready_at, self.sent_at
+        finished_at, ran_s = self.finished_at, self.ran_s
         for index in indices:
-            was_skipped = index in self.failed_behind or index in self.skipped
-            self.forgotten[FREE if was_skipped else self.phase[index]] += 1
-            self.change(index, PhaseEvent.FORGOTTEN)
-            self.node[index] = None
-            self.ready_at[index] = self.sent_at[index] = self.finished_at[index] = self.ran_s[index] = 0.0
+            node[index] = None
+            ready_at[index] = sent_at[index] = finished_at[index] = ran_s[index] = 0.0
         if self.stored:
             for index in indices:
                 self.lose_holders(index)
@@ -201,11 +207,16 @@ class RunState:
 
     def change(self, index: Index, event: PhaseEvent) -> None:
         """Change the phase of a function as the table says. Raises AssertionError if it lists no such event."""
-        phase = self.phase
-        try:
-            phase[index] = NEXT[event][phase[index]]
-        except ValueError:
-            raise self.illegal(index, event) from None
+        self.change_each((index,), event)
+
+    def change_each(self, indices: Iterable[Index], event: PhaseEvent) -> None:
+        """Change the phases of functions as the table says. Raises AssertionError at one for which it lists no such event."""
+        phase, following = self.phase, NEXT[event]
+        for index in indices:
+            try:
+                phase[index] = following[phase[index]]
+            except ValueError:
+                raise self.illegal(index, event) from None
 
     def set_stored(self, index: Index, done: Done, node: str) -> None:
         """Note the value of a function that is done which is not an inline one alone."""

@@ -6,13 +6,13 @@ numbers for templates, constants and values. Templates, which many additions hav
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from handoff_actors.core.run.facts.numbering import Numbering
+from handoff_actors.core.run.facts.numbering import Numbering, discard_all
 from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.graph.plan import OUTER, ArgSpec, CallSpec, Hook, ListOf, NodeOf, Plan, TemplateSpec
@@ -108,7 +108,9 @@ class GrowingProgram:
         part.within = left.within if left is not None and left.parent == parent else left
         plan.dependents[parent] = dict.fromkeys([*dependents, *plan.dependents[parent]])
         if left is not None:
-            self._leave(left, self._removed)
+            left.left -= 1
+            if left.left == 0:
+                self._remove_part(left, self._removed)
         return part
 
     def with_added(self, indices: Iterable[Index]) -> list[Index]:
@@ -134,7 +136,7 @@ class GrowingProgram:
         plan = self._plan
         plan.max_retries.pop(index, None)
         plan.retry_backoff.pop(index, None)
-        self._program.foreign.forget(index)
+        self._program.foreign.forget([index])
         for hook in [hook for hook in plan.hooks if hook.consumer == index]:
             self._remove_hook(hook.index)
         group = plan.group_of[index]
@@ -217,28 +219,28 @@ class GrowingProgram:
         self._removed.app_values.extend(unused)
         return [index for index in app_values if index not in of_templates]
 
-    def remove(self, indices: Iterable[Index]) -> Removed:
+    def remove(self, indices: Sequence[Index]) -> Removed:
         """Remove functions."""
         gone, self._removed = self._removed, Removed()
         plan = self._plan
+        ids, index_of, args, producers = plan.ids, plan.index_of, plan.args, plan.producers
         for index in indices:
-            plan.index_of.pop(plan.ids[index], None)
-            plan.ids[index] = None
-            self.fingerprints.pop(index, None)
-            plan.args[index] = plan.producers[index] = ()
-            plan.max_retries.pop(index, None)
-            plan.retry_backoff.pop(index, None)
-            plan.parent_of.pop(index, None)
-            self._remove_hook(index)
-            self._program.foreign.forget(index)
-            self._leave(self._part_of.pop(index), gone)
-            self._indices.give_back(index)
+            index_of.pop(ids[index], None)
+            ids[index] = None
+            args[index] = producers[index] = ()
+        discard_all(indices, self.fingerprints, plan.max_retries, plan.retry_backoff, plan.parent_of)
+        self._program.foreign.forget(indices)
+        if plan.hook_of:
+            for index in indices:
+                self._remove_hook(index)
+        part_of = self._part_of
+        for index in indices:
+            part = part_of.pop(index)
+            part.left -= 1
+            if part.left == 0:
+                self._remove_part(part, gone)
+        self._indices.give_back(indices)
         return gone
-
-    def _leave(self, part: ProgramPart, gone: Removed) -> None:
-        part.left -= 1
-        if part.left == 0:
-            self._remove_part(part, gone)
 
     def _remove_hook(self, index: Index) -> None:
         hook = self._plan.hook_of.pop(index, None)
@@ -248,13 +250,13 @@ class GrowingProgram:
     def _remove_part(self, part: ProgramPart, gone: Removed) -> None:
         for number in part.constants:
             self._program.constants[number] = b""
-            self._constants.give_back(number)
         for number in part.values:
             self._program.values[number] = b""
-            self._values.give_back(number)
         for number in part.groups:
             self._plan.groups[number] = ()
-            self._groups.give_back(number)
+        self._constants.give_back(part.constants)
+        self._values.give_back(part.values)
+        self._groups.give_back(part.groups)
         gone.app_values.extend(part.app_values)
         for index in part.app_values:
             self._program.foreign.remove(index)

@@ -164,9 +164,11 @@ class Growth:
 
     def _ended(self) -> list[RunEffect]:
         """Tell which of the functions that the app has handles of have ended in this event."""
-        state, is_held = self._state, self._books.retention.is_held
+        phase, held = self._state.phase, self._books.retention.held
         ended = [
-            index for index in state.changed or () if state.phase[index] in {DONE, FAILED} and is_held(index)
+            index
+            for index in self._state.changed or ()
+            if (phase[index] == DONE or phase[index] == FAILED) and index in held
         ]
         return [FunctionsEnded(ended)] if ended else []
 
@@ -197,7 +199,7 @@ class Growth:
         if is_watched and unneeded:
             self.wake_at = now
         due = self._postponed if is_watched else [*self._postponed, *unneeded]
-        self._postponed = [index for index in due if self._is_in_use(index)]
+        self._postponed = [index for index in due if self._is_in_use(index)] if self._is_any_in_use else []
         if self._postponed and self._recording.has_due:
             self.wake_at = now
         if self._postponed:
@@ -216,6 +218,10 @@ class Growth:
         values = [*unneeded, *self._books.retention.unneeded_among(self._postponed_values)]
         self._postponed_values = [index for index in values if self._is_to_be_recorded(index)]
         return [index for index in values if not self._is_to_be_recorded(index)]
+
+    @property
+    def _is_any_in_use(self) -> bool:
+        return bool(self._drain.is_copying_any or self._recording.has_due or self._result_fetch.pending)
 
     def _is_in_use(self, index: Index) -> bool:
         return self._drain.is_copying(index) or self._is_to_be_recorded(index)

@@ -31,7 +31,8 @@ class Retention:
     def __init__(self, plan: Plan, state: RunState) -> None:
         self._plan = plan
         self._state = state
-        self._held: set[Index] = set()
+        #: The functions that the app has handles of.
+        self.held: set[Index] = set()
         #: By function: how many of those that take its value have yet to end. Only where there are any.
         self._takers: dict[Index, int] = {}
         #: Functions that are over.
@@ -56,7 +57,7 @@ class Retention:
         """Forget from now on what is not needed. Functions that the run has already are held for good."""
         plan, phase = self._plan, self._state.phase
         self._state.changed = []
-        self._held.update(range(plan.size))
+        self.held.update(range(plan.size))
         for index in range(plan.size):
             plan.dependents[index] = dict.fromkeys(plan.dependents[index])
             if phase[index] >= DONE:
@@ -65,13 +66,9 @@ class Retention:
             for producer in plan.producers[index]:
                 self._takers[producer] = self._takers.get(producer, 0) + 1
 
-    def is_held(self, index: Index) -> bool:
-        """True as long as the app has a handle of the function."""
-        return index in self._held
-
     def added(self, indices: Iterable[Index], held: Iterable[Index]) -> None:
         """Take functions that are in the plan by now."""
-        self._held.update(held)
+        self.held.update(held)
         takers = self._takers
         for index in indices:
             for producer in self._plan.producers[index]:
@@ -93,8 +90,8 @@ class Retention:
     def let_go(self, indices: Iterable[Index]) -> None:
         """Take note that the app has no handle of these functions any more."""
         for index in indices:
-            if index in self._held:
-                self._held.discard(index)
+            if index in self.held:
+                self.held.discard(index)
                 self._to_look_at.append(index)
 
     def settle(self) -> tuple[list[Index], list[Index]]:
@@ -104,8 +101,7 @@ class Retention:
             return [], []
         if changed:
             self._state.changed = []
-            for index in changed:
-                self._look_at_change(index)
+            self._look_at_changes(changed)
         self._look_at_all()
         while len(self._lineage) > MOST_LINEAGE or self._lineage_nbytes > MOST_LINEAGE_NBYTES:
             self._cut_behind(next(iter(self._lineage)))
@@ -129,23 +125,31 @@ class Retention:
 
     # --- Who takes what -----------------------------------------------------------------------------------------
 
-    def _look_at_change(self, index: Index) -> None:
-        """Have a function that is over take nothing any more, or one that is to run again take its inputs again."""
-        is_over = self._state.phase[index] >= DONE
-        if is_over == (index in self._over):
-            # It has ended anew, perhaps otherwise than before.
-            return
-        if is_over:
-            self._end(index)
-        else:
-            self._over.discard(index)
-            self._needed_again(index)
-            for producer in self._plan.producers[index]:
-                self._takers[producer] = self._takers.get(producer, 0) + 1
-                self._needed_again(producer)
+    def _look_at_changes(self, changed: Iterable[Index]) -> None:
+        """Have functions that are over take nothing any more, and those that are to run again take their inputs again."""
+        phase, producers, over = self._state.phase, self._plan.producers, self._over
+        for index in changed:
+            is_over = phase[index] >= DONE
+            if is_over == (index in over):
+                # It has ended anew, perhaps otherwise than before.
+                continue
+            if not is_over:
+                self._runs_again(index)
+                continue
+            over.add(index)
+            if producers[index] or phase[index] == FAILED:
+                self._leave_inputs(index)
+            self._to_look_at.append(index)
 
-    def _end(self, index: Index) -> None:
-        self._over.add(index)
+    def _runs_again(self, index: Index) -> None:
+        self._over.discard(index)
+        self._needed_again(index)
+        for producer in self._plan.producers[index]:
+            self._takers[producer] = self._takers.get(producer, 0) + 1
+            self._needed_again(producer)
+
+    def _leave_inputs(self, index: Index) -> None:
+        """Have a function that is over keep no more than it needs."""
         producers = self._plan.producers[index]
         keeps = self._kept_by(index)
         if keeps:
@@ -162,7 +166,6 @@ class Retention:
         if not keeps:
             # They may be forgotten, and their indices those of other functions.
             self._plan.producers[index] = ()
-        self._to_look_at.append(index)
 
     def _kept_by(self, index: Index) -> tuple[Index, ...]:
         """The functions that one which is over needs: to be made again from them, or to say why it has failed."""
@@ -187,22 +190,26 @@ class Retention:
         dependents.pop(index, None)
 
     def _needed_again(self, index: Index) -> None:
-        if index in self._lineage:
-            self._lineage_nbytes -= self._lineage.pop(index)
+        self._lineage_nbytes -= self._lineage.pop(index, 0)
 
     # --- What is needed -----------------------------------------------------------------------------------------
 
     def _look_at_all(self) -> None:
-        while self._to_look_at:
-            self._look_at(self._to_look_at.popleft())
-
-    def _look_at(self, index: Index) -> None:
-        if index not in self._over or index in self._held or index in self._takers:
-            return
-        if not self._plan.dependents[index]:
-            self._give_up(index)
-        elif self._state.phase[index] == DONE:
-            self._keep_for_lineage(index)
+        over, held, takers, dependents = self._over, self.held, self._takers, self._plan.dependents
+        to_look_at, unneeded = self._to_look_at, self._unneeded
+        while to_look_at:
+            index = to_look_at.popleft()
+            if index not in over or index in held or index in takers:
+                continue
+            if not dependents[index]:
+                over.discard(index)
+                if index in self._lineage:
+                    self._needed_again(index)
+                if index in self._keeps:
+                    self._release(index)
+                unneeded.append(index)
+            elif self._state.phase[index] == DONE:
+                self._keep_for_lineage(index)
 
     def _keep_for_lineage(self, index: Index) -> None:
         if index not in self._lineage:
@@ -211,12 +218,6 @@ class Retention:
             self._lineage_nbytes += nbytes
             if index in self._state.stored:
                 self._unneeded_values.append(index)
-
-    def _give_up(self, index: Index) -> None:
-        self._needed_again(index)
-        self._over.discard(index)
-        self._release(index)
-        self._unneeded.append(index)
 
     def _release(self, index: Index) -> None:
         """Have a function keep no other."""

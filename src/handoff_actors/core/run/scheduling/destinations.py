@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.core.run.facts.part import ProgramPart
 from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.avoidance import Avoidance
@@ -54,8 +55,7 @@ class Destinations:
 
     def remove(self, indices: Collection[Index]) -> None:
         """Forget functions that are over."""
-        for index in indices:
-            self._sources.reserved.pop(index, None)
+        discard_all(indices, self._sources.reserved)
 
     def reserve(self, index: Index, name: str) -> None:
         """Note that a function is to run on a node, for which its inputs are made."""

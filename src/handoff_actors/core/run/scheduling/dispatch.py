@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from handoff_actors.core.run.events import FunctionObserved
 from handoff_actors.core.run.facts.normal_path import set_sent
+from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.core.run.facts.part import ProgramPart
 from handoff_actors.core.run.facts.phases import PhaseEvent
 from handoff_actors.core.run.facts.state import RunState
@@ -57,7 +58,7 @@ class Dispatch:
 
     def remove(self, indices: Iterable[Index]) -> None:
         """Forget functions that are no more in the plan."""
-        self._with_calls.difference_update(indices)
+        discard_all(indices, self._with_calls)
 
     def begin(self, now: float, observe: Callable[[FunctionObserved], None] | None) -> None:
         """Set the time, and the observer, of the functions that are sent from now on."""

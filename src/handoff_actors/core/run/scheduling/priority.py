@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from math import inf
 
+from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.scheduling.requirements import SMOOTHING
 from handoff_actors.graph.plan import Plan
@@ -71,7 +72,7 @@ class Priority:
 
     def remove(self, indices: Iterable[Index]) -> None:
         """Forget functions that are no more in the plan."""
-        self._probes.difference_update(indices)
+        discard_all(indices, self._probes)
 
     def assume(self, seconds: Mapping[int, float | None]) -> None:
         """Start from durations of earlier runs, by kind; None if unknown."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
+from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.core.run.facts.part import ProgramPart, put
 from handoff_actors.core.run.facts.phases import READY
 from handoff_actors.core.run.facts.state import RunState
@@ -136,13 +137,12 @@ class Scheduler:
         self._ready.remove(indices)
         self.avoidance.remove(indices)
         self.destinations.remove(indices)
-        self.declined_by_policy.difference_update(indices)
+        discard_all(indices, self.declined_by_policy)
+        discard_all(indices, self._hook_made_for)
         requeued = self._state.requeued
-        for index in indices:
-            self._hook_made_for.pop(index, None)
-            if index in requeued:
-                requeued.discard(index)
-                self._ready.withdraw(index)
+        for index in requeued.intersection(indices) if requeued else ():
+            requeued.discard(index)
+            self._ready.withdraw(index)
 
     # --- In and out ---------------------------------------------------------------------------------------------
 
