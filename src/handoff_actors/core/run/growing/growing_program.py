@@ -307,21 +307,24 @@ class _Placing:
         self._part = part
 
     def place_all(self, depth: int) -> None:
-        plan, added, indices, part = self._plan, self._added, self._indices, self._part
-        _make_room(plan, 1 + max(indices, default=-1))
-        first = depth * LEVELS_PER_DEPTH
-        for place, index in enumerate(indices):
-            plan.ids[index] = added.ids[place]
-            plan.args[index] = self._args(added.args[place])
-            plan.producers[index] = self._results(added.producers[place])
-            plan.dependents[index] = dict.fromkeys(self._results(added.dependents[place]))
-            plan.bottom_level[index] = first + added.bottom_level[place]
-            plan.priority[index] = added.priority[place]
-            plan.template_of[index] = part.templates[added.template_of[place]]
-            plan.constants_of[index] = self._constants(added.constants_of[place])
-            plan.node_of[index] = added.node_of[place]
-            group = added.group_of[place]
-            plan.group_of[index] = part.groups[group] if group >= 0 else -1
+        plan, added, indices = self._plan, self._added, self._indices
+        plan.size = max(plan.size, 1 + max(indices, default=-1))
+        first, templates = depth * LEVELS_PER_DEPTH, self._part.templates
+        # Column by column: in most parts most columns have nothing to be renumbered.
+        put(plan.ids, indices, added.ids)
+        put(plan.args, indices, [self._args(args) if args else () for args in added.args])
+        put(plan.producers, indices, [self._results(each) if each else () for each in added.producers])
+        put(
+            plan.dependents,
+            indices,
+            [dict.fromkeys(self._results(each)) if each else {} for each in added.dependents],
+        )
+        put(plan.bottom_level, indices, [first + level for level in added.bottom_level])
+        put(plan.priority, indices, added.priority)
+        put(plan.template_of, indices, [templates[number] for number in added.template_of])
+        put(plan.constants_of, indices, _placed(added.constants_of, self._part.constants))
+        put(plan.node_of, indices, added.node_of)
+        put(plan.group_of, indices, _placed(added.group_of, self._part.groups))
         for function_id, place in added.index_of.items():
             plan.index_of[function_id] = indices[place]
         self._place_few()
@@ -352,23 +355,29 @@ class _Placing:
         return self._indices[index] if index < OUTER else self._outer[index - OUTER]
 
     def _results(self, indices: Collection[Index]) -> tuple[Index, ...]:
-        return tuple(map(self._result, indices)) if indices else ()
+        return tuple(map(self._result, indices))
 
     def _constants(self, number: int) -> int:
         return number if number < 0 else self._part.constants[number]
 
     def _args(self, args: tuple[ArgSpec, ...]) -> tuple[ArgSpec, ...]:
-        return tuple(map(self._arg, args)) if args else ()
+        values = self._part.values
+        return tuple([~values[~spec] if type(spec) is int and spec < 0 else self._arg(spec) for spec in args])
 
     def _arg(self, spec: ArgSpec) -> ArgSpec:
         if isinstance(spec, int):
-            return self._result(spec) if spec >= 0 else ~self._part.values[~spec]
+            return self._result(spec)
         if isinstance(spec, CallSpec):
             template = self._part.templates[spec.template]
             return CallSpec(template, self._args(spec.args), self._constants(spec.constants))
         if isinstance(spec, NodeOf):
             return NodeOf(self._result(spec.index))
         return ListOf(self._result(spec.index))
+
+
+def _placed(numbers: Sequence[int], placed: Sequence[int]) -> Sequence[int]:
+    """Give the numbers in the run for those of a part; -1 stays: there is none."""
+    return [placed[number] if number >= 0 else -1 for number in numbers] if placed else numbers
 
 
 def _make_room(plan: Plan, size: int) -> None:

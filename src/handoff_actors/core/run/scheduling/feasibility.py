@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from handoff_actors.core.run.facts.origins import Origins
-from handoff_actors.core.run.facts.phases import READY, SENT
+from handoff_actors.core.run.facts.phases import DONE, READY, SENT
 from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.requirements import RequirementClass, Requirements
@@ -33,6 +33,9 @@ LOOK_AGAIN_S: Final = 1.0
 #: Functions of one demand, before those that are over are left out.
 LEAST_COMPACTED: Final = 1024
 _USUAL_RESOURCES: Final = frozenset({"cpu", "memory", "gpu"})
+
+
+_DemandKey = tuple[RequirementClass, str | None]
 
 
 class _Demand(Struct):
@@ -89,42 +92,50 @@ class Feasibility:
         # Waiting for a node is in vain where none can join.
         self._allowed_s = allocation_timeout_s if nodes_may_join else 0.0
         self._needs = needs
-        self._demand_of: dict[tuple[RequirementClass, str | None], _Demand] = {}
+        self._demand_of: dict[_DemandKey, _Demand] = {}
         self._demands: list[_Demand] = []
         self._seen_names: set[str] = set()
         self.add(range(plan.size))
 
     def add(self, indices: Iterable[Index]) -> bool:
         """Take functions that are in the plan by now. True if `update` is to be called, as no node is known to do for some."""
-        touched: dict[tuple[RequirementClass, str | None], _Demand] = {}
-        for index in indices:
-            key = self._key(index)
-            demand = touched.get(key)
-            if demand is None:
-                demand = touched[key] = self._demand(key)
-            demand.functions.append(index)
-        for demand in touched.values():
+        are_met = True
+        for key, functions in self._by_key(indices).items():
+            demand = self._demand(key)
+            demand.functions.extend(functions)
             demand.kinds = frozenset()
             if demand.compact_at <= len(demand.functions):
                 self._compact(demand)
-        return not all(demand.is_met for demand in touched.values())
+            are_met = are_met and demand.is_met
+        return not are_met
 
-    def _demand(self, key: tuple[RequirementClass, str | None]) -> _Demand:
+    def _demand(self, key: _DemandKey) -> _Demand:
         demand = self._demand_of.get(key)
         if demand is None:
             demand = self._demand_of[key] = _Demand(*key)
             self._demands.append(demand)
         return demand
 
-    def _key(self, index: Index) -> tuple[RequirementClass, str | None]:
-        group = self._plan.group_of[index]
-        # One node has to do for a whole group, though not for all of it at once.
-        need = self._needs.of[index] if group < 0 else self._needs.peak_of_group[group]
-        return need, self._plan.node_of[index]
+    def _by_key(self, indices: Iterable[Index]) -> dict[_DemandKey, list[Index]]:
+        """Group functions by what they demand."""
+        group_of, node_of, need_of = self._plan.group_of, self._plan.node_of, self._needs.of
+        found: dict[_DemandKey, list[Index]] = {}
+        for index in indices:
+            group = group_of[index]
+            # One node has to do for a whole group, though not for all of it at once.
+            need = need_of[index] if group < 0 else self._needs.peak_of_group[group]
+            key = need, node_of[index]
+            functions = found.get(key)
+            if functions is None:
+                functions = found[key] = []
+            functions.append(index)
+        return found
 
     def _compact(self, demand: _Demand) -> None:
         if demand.compact_at:
-            demand.functions = array("l", sorted(set(self._unfinished(demand))))
+            phase = self._state.phase
+            unfinished = self._by_key(sorted({index for index in demand.functions if phase[index] < DONE}))
+            demand.functions = array("l", unfinished.get((demand.need, demand.target), ()))
         demand.compact_at = max(LEAST_COMPACTED, 2 * len(demand.functions))
 
     def update(self, nodes: Mapping[str, NodeState], now: float) -> None:
@@ -244,7 +255,7 @@ class Feasibility:
         unfinished = filter(self._state.is_unfinished, demand.functions)
         key = (demand.need, demand.target)
         return (
-            (index for index in unfinished if self._key(index) == key)
+            (index for index in unfinished if key in self._by_key([index]))
             if self._state.earlier_attempts
             else unfinished
         )
