@@ -48,8 +48,8 @@ class Past:
     ) -> "Past":
         index = self.plan.index_of[name]
         set_ready(self.state, [index], BEGAN_AT + ready)
-        [attempt] = set_sent(self.state, [index], node, BEGAN_AT + sent)
-        done = Done(index, attempt, value, worker, ran)
+        set_sent(self.state, [index], node, BEGAN_AT + sent)
+        done = Done(index, self.state.attempt[index], value, worker, ran)
         set_done(self.state, self.plan, [done], node, BEGAN_AT + received)
         return self
 

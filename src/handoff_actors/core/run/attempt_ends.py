@@ -54,21 +54,23 @@ class AttemptEnds:
         """Take attempts that have ended with values, in order; plain values that follow one another together."""
         while entries:
             plain = self._first_plain(node, entries)
+            if len(plain) == len(entries):
+                self._done(node, plain, entries, now)
+                return
             if plain:
-                self._done(node, entries[:plain], now)
-            if plain < len(entries):
-                self.completed_by_itself(node, entries[plain], now)
-            entries = entries[plain + 1 :]
+                self._done(node, plain, entries[: len(plain)], now)
+            self.completed_by_itself(node, entries[len(plain)], now)
+            entries = entries[len(plain) + 1 :]
 
-    def _first_plain(self, node: NodeState, entries: Sequence[Done]) -> int:
-        """Count the first entries that are out at the node and have ended with nothing but a value that counts."""
+    def _first_plain(self, node: NodeState, entries: Sequence[Done]) -> list[Index]:
+        """List the functions of the first entries that are out at the node and have ended with nothing but a value that counts."""
+        plain: list[Index] = []
         if self._plan.hooks:
-            return 0
+            return plain
         state, name = self._state, node.name
         phase, attempt, sent_to, cancelled = state.phase, state.attempt, state.node, state.cancelled
         size = len(phase)
-        seen: set[Index] = set()
-        for place, entry in enumerate(entries):
+        for entry in entries:
             index = entry.index
             if (
                 entry.additions is not None
@@ -77,11 +79,10 @@ class AttemptEnds:
                 or attempt[index] != entry.attempt
                 or sent_to[index] != name
                 or index in cancelled
-                or index in seen
             ):
-                return place
-            seen.add(index)
-        return len(entries)
+                break
+            plain.append(index)
+        return plain if len(set(plain)) == len(plain) else _until_repeated(plain)
 
     def completed_by_itself(
         self, node: NodeState, entry: Done, now: float, found: ResultsFound | None = None
@@ -99,7 +100,7 @@ class AttemptEnds:
             state.change(index, PhaseEvent.RETURNED)
             self._recovery.again(index, now, cause)
         else:
-            self._done(node, [entry], now)
+            self._done(node, [index], [entry], now)
 
     def _unused(self, entry: Done, node: NodeState, now: float) -> None:
         """Take the value of an attempt that does not count any more, or whose function has been cancelled."""
@@ -108,17 +109,17 @@ class AttemptEnds:
             self._scheduler.returned(entry.index, node)
             self._recovery.cancel(entry.index, now)
 
-    def _done(self, node: NodeState, entries: Sequence[Done], now: float) -> None:
+    def _done(self, node: NodeState, indices: Sequence[Index], entries: Sequence[Done], now: float) -> None:
         """Take values that count."""
-        state, indices = self._state, [entry.index for entry in entries]
+        state = self._state
         self._scheduler.completed(indices, node)
         ready = set_done(state, self._plan, entries, node.name, now)
-        self._scheduler.learn([entry for entry in entries if entry.index not in state.skipped])
-        if self._observing.is_on:
+        if state.skipped:
+            entries = [entry for entry in entries if entry.index not in state.skipped]
+        self._scheduler.learn(entries)
+        if self._observing.is_on or self._recording.is_on:
             for index in indices:
                 self._observing.completed(index, node.name)
-        if self._recording.is_on:
-            for index in indices:
                 self._recording.note(index)
         if state.stored or state.foreign.taken_by:
             for index in indices:
@@ -154,3 +155,13 @@ class AttemptEnds:
                 number = self._stories.note(what, ticket.index, node.name, now, why)
                 self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now, number)
+
+
+def _until_repeated(indices: Sequence[Index]) -> list[Index]:
+    """Give indices up to the first that was there already: a peer may say something twice."""
+    seen: dict[Index, None] = {}
+    for index in indices:
+        if index in seen:
+            break
+        seen[index] = None
+    return list(seen)

@@ -3,7 +3,6 @@
 Every function goes through these three, so each does what `RunState.change` does without a call for each function.
 """
 
-from array import array
 from collections.abc import Sequence
 
 from handoff_actors.core.run.facts.phases import (
@@ -16,7 +15,7 @@ from handoff_actors.core.run.facts.phases import (
 )
 from handoff_actors.core.run.facts.state import RunState
 from handoff_actors.graph.plan import Plan
-from handoff_actors.ids import Attempt, Index
+from handoff_actors.ids import Index
 from handoff_actors.skip import ENCODED_SKIP
 from handoff_actors.wire.messages.jobs import Done
 
@@ -32,11 +31,10 @@ def set_ready(state: RunState, indices: Sequence[Index], now: float) -> None:
         ready_at[index] = now
 
 
-def set_sent(state: RunState, indices: Sequence[Index], node: str, now: float) -> "array[Attempt]":
-    """Note that the functions leave for a node. Returns the numbers of these attempts."""
+def set_sent(state: RunState, indices: Sequence[Index], node: str, now: float) -> None:
+    """Note that the functions leave for a node, each in a new attempt."""
     phase, nodes, attempt = state.phase, state.node, state.attempt
     sent_at, ready_at = state.sent_at, state.ready_at
-    attempts = array("l")
     for index in indices:
         try:
             phase[index] = ON_DISPATCHED[phase[index]]
@@ -47,9 +45,7 @@ def set_sent(state: RunState, indices: Sequence[Index], node: str, now: float) -
         if not ready_at[index]:
             # A member of a fused group may be known to be done before its inputs are.
             ready_at[index] = now
-        number = attempt[index] = attempt[index] + 1
-        attempts.append(number)
-    return attempts
+        attempt[index] += 1
 
 
 def set_done(state: RunState, plan: Plan, entries: Sequence[Done], node: str, now: float) -> list[Index]:

@@ -101,11 +101,14 @@ class Destinations:
             for index in indices:
                 groups.setdefault(self.of(index), []).append(index)
             return groups
-        alike: dict[RequirementClass, list[Index]] = {}
-        need_of = self._needs.of
+        need_of, unconstrained = self._needs.of, self._unconstrained
+        need: RequirementClass | None = None
         for index in indices:
-            alike.setdefault(need_of[index], []).append(index)
-        return {self.of(group[0]): group for group in alike.values()}
+            if need is not need_of[index]:
+                need = need_of[index]
+                group = groups.setdefault(unconstrained[need.number], [])
+            group.append(index)
+        return groups
 
     def of(self, index: Index) -> Destination:
         """The nodes that a function may go to now."""

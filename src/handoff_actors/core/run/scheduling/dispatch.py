@@ -13,7 +13,7 @@ from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.program import AssignBatch, Program, Sources
 from handoff_actors.core.run.scheduling.requirements import Requirements
 from handoff_actors.graph.plan import CallSpec
-from handoff_actors.ids import Attempt, Index
+from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import Job, Rank
 
 
@@ -67,15 +67,15 @@ class Dispatch:
     def send(self, indices: Sequence[Index], node: NodeState, batch: AssignBatch, rank: Rank) -> None:
         """Put functions of one requirement class into a message, with the functions fused behind each."""
         node.add(indices, self._needs.of[indices[0]], self._now)
-        attempts = self._record_sent(indices, node, batch)
+        self._record_sent(indices, node, batch)
         then: dict[Index, tuple[Job, ...]] = {}
         if self._fusion is not None:
             dependents = self._plan.dependents
-            for head in [index for index in indices if dependents[index]]:
-                members = self._fusion.fused_behind(head, node)
+            for head in indices:
+                members = self._fusion.fused_behind(head, node) if dependents[head] else ()
                 if members:
                     then[head] = self._send_fused(head, members, node, batch)
-        batch.jobs += self._program.jobs(indices, attempts, node, self._sources, then, rank)
+        batch.jobs += self._program.jobs(indices, node, self._sources, then, rank)
 
     def completed(self, indices: Sequence[Index], node: NodeState) -> None:
         """Take functions that have succeeded off a node. The function fused behind one inherits its claim."""
@@ -106,23 +106,20 @@ class Dispatch:
         for index in members:
             # In its turn it takes over the claim of its head: see `NodeState.hand_over_claim`.
             node.add_follower(index, self._needs.of[head])
-        attempts = self._record_sent(members, node, batch)
-        return tuple(self._program.jobs(members, attempts, node, self._sources))
+        self._record_sent(members, node, batch)
+        return tuple(self._program.jobs(members, node, self._sources))
 
-    def _record_sent(
-        self, indices: Sequence[Index], node: NodeState, batch: AssignBatch
-    ) -> Sequence[Attempt]:
-        """Record functions as sent, add the templates that the node lacks to the message, and return the attempts' numbers."""
+    def _record_sent(self, indices: Sequence[Index], node: NodeState, batch: AssignBatch) -> None:
+        """Record functions as sent, and add the templates that the node lacks to the message."""
         template_of, known, with_calls = self._plan.template_of, node.templates, self._with_calls
         for index in indices:
             if template_of[index] not in known or (with_calls and index in with_calls):
                 self._add_templates(index, node, batch)
         self.in_flight += len(indices)
-        attempts = set_sent(self._state, indices, node.name, self._now)
+        set_sent(self._state, indices, node.name, self._now)
         if self._observe is not None:
             for index in indices:
                 self._observe(FunctionObserved("assigned", index, node.name, self._state.tries(index)))
-        return attempts
 
     def _add_templates(self, index: Index, node: NodeState, batch: AssignBatch) -> None:
         for template in self._program.templates_of(index):

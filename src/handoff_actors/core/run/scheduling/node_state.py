@@ -215,7 +215,9 @@ class NodeState:
         """Add functions of a class that are being sent, and their claims."""
         if not self.sent:
             self.progress_at = now
-        self.sent.update(dict.fromkeys(indices, need))
+        sent = self.sent
+        for index in indices:
+            sent[index] = need
         self.load.session.sent += len(indices)
         self._count(need, len(indices))
 
@@ -246,19 +248,26 @@ class NodeState:
         del self.sent[index]
         self.followers.discard(follower)
 
-    def remove(self, indices: Iterable[Index]) -> None:
-        """Remove functions, and their claims."""
-        removed: dict[RequirementClass, int] = {}
-        sent, followers = self.sent, self.followers
-        for index in indices:
-            need = sent.pop(index)
-            if index in followers:
-                followers.discard(index)
-            else:
-                removed[need] = removed.get(need, 0) + 1
-        for need, count in removed.items():
+    def _count_off(self, need: RequirementClass | None, count: int) -> None:
+        if need is not None:
             self._count(need, -count)
             self.load.session.is_freed = True
+
+    def remove(self, indices: Iterable[Index]) -> None:
+        """Remove functions, and their claims."""
+        sent, followers = self.sent, self.followers
+        need: RequirementClass | None = None
+        count = 0
+        for index in indices:
+            its_need = sent.pop(index)
+            if index in followers:
+                followers.discard(index)
+                continue
+            if need is not its_need:
+                self._count_off(need, count)
+                need, count = its_need, 0
+            count += 1
+        self._count_off(need, count)
         # Else rounding errors would add up.
         if not sent:
             self.mine.clear()

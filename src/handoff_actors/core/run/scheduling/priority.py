@@ -7,7 +7,7 @@ If all functions are of one kind, seconds would not change the order, and nothin
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 
@@ -46,12 +46,11 @@ class Priority:
         self._ended = 0
         self._due_at = 1.0
 
-    def of_each(self, indices: Iterable[Index]) -> list[float]:
-        """Urgencies of ready functions, in order, as `of` gives them."""
+    def levels_for(self, indices: Iterable[Index]) -> Sequence[float] | Mapping[Index, float]:
+        """Urgencies of ready functions by their indices, as `of` gives them; of others, too, in most cases."""
         if self._unknown or self._probes:
-            return [self.of(index) for index in indices]
-        level = self.level
-        return [level[index] for index in indices]
+            return {index: self.of(index) for index in indices}
+        return self.level
 
     def of(self, index: Index) -> float:
         """Urgency of a ready function; infinite for the first function of an unknown kind."""

@@ -12,7 +12,7 @@ from handoff_actors.core.run.facts.state import APP, RunState
 from handoff_actors.core.run.scheduling.node_state import NodeState
 from handoff_actors.core.run.scheduling.python_affinity import NO_AFFINITY, PythonAffinity
 from handoff_actors.graph.plan import ArgSpec, CallSpec, ListOf, NodeOf, Plan
-from handoff_actors.ids import Attempt, Index
+from handoff_actors.ids import Index
 from handoff_actors.wire.messages.jobs import (
     FIRST,
     Arg,
@@ -115,18 +115,17 @@ class Program(Struct, frozen=True):
     def jobs(
         self,
         indices: Iterable[Index],
-        attempts: Iterable[Attempt],
         node: NodeState,
         sources: Sources,
         then: Mapping[Index, tuple[Job, ...]] = NOTHING_FUSED,
         rank: Rank = FIRST,
     ) -> list[Job]:
-        """Build the jobs for one attempt at each function, with their inputs as values or references."""
+        """Build the jobs for the attempts that functions are sent for, with their inputs as values or references."""
         plan, inline, values = self.plan, sources.state.inline, self.values
         args_of, constants_of, template_of = plan.args, plan.constants_of, plan.template_of
-        earlier = sources.state.earlier_attempts
+        attempt, earlier = sources.state.attempt, sources.state.earlier_attempts
         jobs: list[Job] = []
-        for index, attempt in zip(indices, attempts, strict=True):
+        for index in indices:
             args: list[Arg] = []
             for spec in args_of[index]:
                 value = (inline.get(spec) if spec >= 0 else values[~spec]) if type(spec) is int else None
@@ -136,7 +135,7 @@ class Program(Struct, frozen=True):
             jobs.append(
                 Job(
                     index,
-                    attempt,
+                    attempt[index],
                     template_of[index],
                     args,
                     constants,

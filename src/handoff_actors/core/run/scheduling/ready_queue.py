@@ -60,23 +60,23 @@ class ReadyLane:
         key = self._keys[0]
         return key, self._by_key[key][0]
 
-    def push(self, key: Key, entries: list[int]) -> None:
-        """Add functions, whose indices are in the lower bits of the entries. Of those with equal keys the lowest entry goes first."""
-        self._size += len(entries)
+    def push(self, key: Key, entry: int) -> None:
+        """Add a function, whose index is in the lower bits of the entry. Of those with equal keys the lowest entry goes first."""
+        self._size += 1
         alike = self._by_key.get(key)
         if alike is None:
-            entries.sort()
-            self._by_key[key] = entries
+            self._by_key[key] = [entry]
             heappush(self._keys, key)
-            return
-        for entry in entries:
+        else:
             heappush(alike, entry)
 
     def pop(self, most: int) -> tuple[Key, list[Index]]:
         """Remove and return the most urgent functions, up to so many, with the key that they have in common."""
         key = self._keys[0]
         alike = self._by_key[key]
-        indices = [heappop(alike) & INDEX for _ in range(min(most, len(alike)))]
+        indices: list[Index] = []
+        while alike and len(indices) < most:
+            indices.append(heappop(alike) & INDEX)
         self._size -= len(indices)
         if not alike:
             del self._by_key[key]
@@ -105,7 +105,7 @@ class ReadyLane:
         self._size = 0
         for (priority, _), alike in before.items():
             for entry in alike:
-                self.push((priority, -level(entry & INDEX)), [entry])
+                self.push((priority, -level(entry & INDEX)), entry)
 
 
 class ReadyQueue:
@@ -124,13 +124,11 @@ class ReadyQueue:
         lane = self._lanes.get(destination)
         if lane is None:
             lane = self._lanes[destination] = ReadyLane(destination)
-        priority, places = self._plan.priority, self._places
-        by_key: dict[Key, list[int]] = {}
-        for index, level in zip(indices, self._priority.of_each(indices), strict=True):
+        priority, places, push = self._plan.priority, self._places, lane.push
+        levels = self._priority.levels_for(indices)
+        for index in indices:
             entry = places[index] << INDEX_BITS | index if places else index
-            by_key.setdefault((-priority[index], -level), []).append(entry)
-        for key, entries in by_key.items():
-            lane.push(key, entries)
+            push((-priority[index], -levels[index]), entry)
 
     def assume(self, usual_s: Sequence[float | None]) -> None:
         """Start from durations of earlier runs, by kind. To be called before any function is ready."""

@@ -293,9 +293,10 @@ class Scheduler:
         batch = batches.get(node.name)
         if batch is None:
             batch = batches[node.name] = AssignBatch()
-        popped, rank = self._ready.pop(lane, self._batch_size(lane, node))
-        # One may be in a lane that is not ready any more, or twice.
-        indices = [each for each in dict.fromkeys(popped) if self._state.phase[each] == READY]
+        indices, rank = self._ready.pop(lane, self._batch_size(lane, node))
+        if len(indices) > 1:
+            # Some may not be ready any more, or be there twice.
+            indices = [each for each in dict.fromkeys(indices) if self._state.phase[each] == READY]
         self._send(indices, node, batch, rank)
         return True
 
