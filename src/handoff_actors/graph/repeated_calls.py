@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Self
 from weakref import ref
 
@@ -14,7 +16,7 @@ from handoff_actors.graph.dag import name_of
 from handoff_actors.graph.function import Code, Function
 from handoff_actors.graph.parameters import counts_of
 from handoff_actors.graph.placing import holds_result
-from handoff_actors.graph.plan import Plan, TemplateSpec
+from handoff_actors.graph.plan import ArgSpec, Plan, TemplateSpec
 from handoff_actors.graph.task import options_of_task
 from handoff_actors.ids import FunctionId
 
@@ -178,27 +180,40 @@ def plan_of(calls: Sequence[RepeatedCall], dag_id: FunctionId) -> Plan:
     templates: dict[CallPattern, int] = {}
     # By identity: equal values of different types must stay apart, and a shared value is sent once.
     numbers: dict[int, int] = {}
-    for index, call in enumerate(calls):
-        _, pattern, _, args, extra_args = call
-        like = pattern.function
-        number = templates.setdefault(pattern, len(templates))
-        if number == len(plan.templates):
-            plan.templates.append(_template_of(call))
-        plan.template_of.append(number)
-        plan.priority.append(int(like.priority))
-        plan.node_of.append(like.node)  # type: ignore[arg-type]  # see `CallPattern.of`
-        plan.args.append(tuple([~numbers.setdefault(id(arg), len(numbers)) for arg in args]))
-        if len(numbers) > len(plan.values):
-            _take_values(args, numbers, plan.values)
+    values, rows = plan.values, plan.args
+    for index, (_, _, _, args, extra_args) in enumerate(calls):
+        row: list[ArgSpec] = []
+        for arg in args:
+            place = numbers.get(id(arg))
+            if place is None:
+                place = numbers[id(arg)] = len(values)
+                values.append(arg)
+            row.append(~place)
+        rows.append(tuple(row))
         if extra_args:
             plan.constants_of[index] = len(plan.constants)
             plan.constants.append((extra_args, {}))
-        if like.max_retries is not None:
-            plan.max_retries[index] = int(like.max_retries)
-        if like.retry_backoff is not None:
-            first_s, factor, most_s = like.retry_backoff
-            plan.retry_backoff[index] = float(first_s), float(factor), float(most_s)
+    for _, alike in groupby(calls, itemgetter(1)):
+        _add_pattern(plan, templates, list(alike))
     return plan
+
+
+def _add_pattern(plan: Plan, templates: dict[CallPattern, int], calls: Sequence[RepeatedCall]) -> None:
+    """Add to a plan what the next calls have in common, which are of one pattern."""
+    size, pattern = len(calls), calls[0][1]
+    like = pattern.function
+    added = range(len(plan.template_of), len(plan.template_of) + size)
+    number = templates.setdefault(pattern, len(templates))
+    if number == len(plan.templates):
+        plan.templates.append(_template_of(calls[0]))
+    plan.template_of += [number] * size
+    plan.priority += [int(like.priority)] * size
+    plan.node_of += [like.node] * size  # type: ignore[list-item]  # see `CallPattern.of`
+    if like.max_retries is not None:
+        plan.max_retries |= dict.fromkeys(added, int(like.max_retries))
+    if like.retry_backoff is not None:
+        first_s, factor, most_s = like.retry_backoff
+        plan.retry_backoff |= dict.fromkeys(added, (float(first_s), float(factor), float(most_s)))
 
 
 def _template_of(call: RepeatedCall) -> TemplateSpec:
@@ -208,9 +223,3 @@ def _template_of(call: RepeatedCall) -> TemplateSpec:
         template = Plan.of({alone.id: alone}, None).templates[0]
         pattern.template = msgspec.structs.replace(template, code=len)
     return msgspec.structs.replace(pattern.template, code=code)
-
-
-def _take_values(args: tuple[object, ...], numbers: Mapping[int, int], values: list[object]) -> None:
-    for arg in args:
-        if numbers[id(arg)] == len(values):
-            values.append(arg)

@@ -36,6 +36,8 @@ _MEMBERS: Final = 32
 _FLAT: Final = frozenset({bytes, bytearray, str})
 #: Objects of these types refer to nothing else.
 _NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
+#: Characters of a text that is not worth a look.
+_SHORT_TEXT: Final = 1024
 _SEQUENCES: Final = frozenset({list, tuple})
 
 #: Gives the position of an object among the parts that are left out of a pickle; None for what stays in it.
@@ -50,8 +52,9 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
 
     Neither may be used once the value has changed. Raises the errors of cloudpickle, or of the value itself.
     """
-    if type(value) in _NUMBERS:
-        return [pickle.dumps(value, PROTOCOL)], []
+    small = pickled_small(value)
+    if small is not None:
+        return [small], []
     buffers: list[pickle.PickleBuffer] = []
     if ARROW in sys.modules:
         teach_arrow()
@@ -63,6 +66,14 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
         buffers.clear()
         pieces = _by_value(ByValuePickler, value, buffers, reducers)
     return pieces, buffers
+
+
+def pickled_small(value: Any) -> bytes | None:
+    """Return the pickle of a number, or of a text that is not long, which refer to nothing else; None for other values."""
+    kind = type(value)
+    if kind in _NUMBERS or (kind is str and len(value) <= _SHORT_TEXT):
+        return pickle.dumps(value, PROTOCOL)
+    return None
 
 
 def pickled_without(value: Any, position_of: PositionOf) -> tuple[list[Piece], list[pickle.PickleBuffer]]:

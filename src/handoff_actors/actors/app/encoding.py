@@ -44,7 +44,7 @@ from handoff_actors.wire.messages.jobs import (
     WarmObject,
 )
 from handoff_actors.wire.payload import Payload, encode, encode_call, encode_code
-from handoff_actors.wire.pickling import PositionOf, has_code
+from handoff_actors.wire.pickling import PositionOf, has_code, pickled_small
 from handoff_actors.wire.placeholders import position_of_placeholder
 from handoff_actors.wire.warm_key import warm_key
 from handoff_actors.workers.child.running_job import is_worker
@@ -245,9 +245,14 @@ class _Encoder(Struct):
             if isinstance(value, FoundValue):
                 self.values.append(self._foreign_value(number, value))
                 continue
-            payload = self._named(part, "one of its arguments", NO_VALUE, encode, value, "argument")
-            self.values.append(self._place(payload.to_bytes(), number, self.native_values))
-            await breathe(number)
+            small = pickled_small(value)
+            if small is not None and len(small) <= self.options.inline_limit:
+                self.values.append(small)
+            else:
+                payload = self._named(part, "one of its arguments", NO_VALUE, encode, value, "argument")
+                self.values.append(self._place(payload.to_bytes(), number, self.native_values))
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
 
     def _call(self, number: int, spec: ConstantsSpec, position_of: PositionOf | None = None) -> Payload:
         part = PlanPart.CONSTANTS, number
