@@ -20,10 +20,14 @@ log = logging.getLogger(__name__)
 Buffer = bytes | memoryview
 
 
+#: The id of a function that has ended, its error if it has failed, and else its encoded value, if that is in the app.
+EndedFunction = tuple[FunctionId, HandoffError | None, Buffer | None]
+
+
 class GrowthListener(Protocol):
     """Hears what becomes of the functions that an app has handles of."""
 
-    def functions_ended(self, ids: Sequence[FunctionId]) -> None:
+    def functions_ended(self, ended: Sequence[EndedFunction]) -> None:
         """Take note that functions have ended, well or not; perhaps not for the first time."""
 
     def value_arrived(self, function_id: FunctionId) -> None:
@@ -78,8 +82,16 @@ class RunGrowth:
     def ended(self, indices: Sequence[Index]) -> None:
         """Tell that functions have ended."""
         if self.listener is not None:
-            ids = self._view.plan.ids
-            self.listener.functions_ended([ids[index] for index in indices])
+            view, values = self._view, self._values
+            ids, inline, has_failed = view.plan.ids, view.inline, view.has_failed
+            self.listener.functions_ended(
+                [
+                    (ids[index], self._error_of(index), None)
+                    if has_failed(index)
+                    else (ids[index], None, inline[index] if index in inline else values.get(index))
+                    for index in indices
+                ]
+            )
 
     def arrived(self, index: Index) -> None:
         """Tell that a stored value is in the app."""
@@ -114,11 +126,7 @@ class RunGrowth:
 
     # --- What has become of a function --------------------------------------------------------------------------
 
-    def error_of(self, function_id: FunctionId) -> HandoffError | None:
-        """Return the error of a function, once it has failed."""
-        index = self._view.plan.index_of.get(function_id)
-        if index is None or not self._view.has_failed(index):
-            return None
+    def _error_of(self, index: Index) -> HandoffError:
         error = self._errors.of(index)
         # Where it is raised it gets a traceback, with all that the frames of whoever awaits hold, the handle above all: the
         # run, which has its own error for as long as there is a handle, must not refer to these.

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from handoff_actors.actors.app.run_errors import as_ours
+from handoff_actors.actors.app.run_growth import EndedFunction
 from handoff_actors.client.growing.going_run import GoingRun
 from handoff_actors.client.growing.open_run_feed import NOT_IN_THE_RUN, OpenRunFeed
 from handoff_actors.client.growing.open_run_values import (
@@ -406,21 +407,20 @@ class OpenRun(OpenRunFeed):
 
     # --- What the run says: see GrowthListener ------------------------------------------------------------------
 
-    def functions_ended(self, ids: Sequence[FunctionId]) -> None:
+    def functions_ended(self, ended: Sequence[EndedFunction]) -> None:
         """See GrowthListener."""
-        growth = self._going.runner.growth
-        for function_id in ids:
-            handle = self._unfinished.pop(function_id, None)
+        unfinished = self._unfinished
+        for function_id, error, encoded in ended:
+            handle = unfinished.pop(function_id, None)
             if handle is not None:
                 self._pending -= 1
             else:
                 # The value of one that was done may have been lost since.
                 handle = self._wanting.get(function_id)
-            if handle is None or handle.cancelled():
+            if handle is None or (handle.state.error is not None and handle.cancelled()):
                 continue
-            error = growth.error_of(function_id)
             if error is None:
-                handle.state.encoded = growth.encoded(function_id)
+                handle.state.encoded = encoded
             else:
                 self._wanting.pop(function_id, None)
             handle.end(error)

@@ -213,7 +213,8 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
         state = self.state
         is_first = not state.is_done
         state.is_done, state.error = True, error
-        state.wake()
+        if state.waiters:
+            state.wake()
         if is_first and state.callbacks is not None:
             callbacks, state.callbacks = state.callbacks, None
             for callback, context in callbacks:
