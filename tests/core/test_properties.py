@@ -51,7 +51,7 @@ def test_runs_take_turns_so_that_none_gets_two_ahead(lengths: list[int]) -> None
         lane = queue.lane(RunId(run), template(0))
         left[RunId(run)] = length
         for index in range(length):
-            queue.add(lane, job(index))
+            queue.add(lane, [job(index)])
     served = dict.fromkeys(left, 0)
 
     while len(queue):

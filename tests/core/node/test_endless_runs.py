@@ -100,7 +100,7 @@ def test_time_limits_of_functions_that_run_are_kept() -> None:
 def test_lanes_of_claims_that_nothing_waits_for_are_dropped() -> None:
     queue = FairQueue()
     busy = queue.lane(RUN, template(timeout=1.0))
-    queue.add(busy, job(0))
+    queue.add(busy, [job(0)])
 
     for seconds in range(2, 3 * LANES_KEPT):
         queue.lane(RUN, template(timeout=float(seconds)))
@@ -126,7 +126,7 @@ def test_more_lanes_are_kept_where_functions_wait_in_all() -> None:
     queue = FairQueue()
 
     for seconds in range(2 * LANES_KEPT):
-        queue.add(queue.lane(RUN, template(timeout=1.0 + seconds)), job(seconds))
+        queue.add(queue.lane(RUN, template(timeout=1.0 + seconds)), [job(seconds)])
 
     assert len(queue.lanes(RUN)) == 2 * LANES_KEPT
 

@@ -370,16 +370,20 @@ class NodeMachine:
     def _accept(self, run: RunId, state: ClientRun, jobs: list[Job], now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
         ready: list[Job] = []
+        attempts, packages = state.attempts, state.packages
         is_fetching = bool(self._inputs.fetching(run))
         for job in jobs:
-            if job.attempt <= state.attempts.get(job.index, 0):
+            if job.attempt <= attempts.get(job.index, 0):
                 continue
-            state.attempts[job.index] = job.attempt
+            attempts[job.index] = job.attempt
             if job.then:
-                state.attempts.update((member.index, member.attempt) for member in job.then)
+                attempts.update((member.index, member.attempt) for member in job.then)
             if is_fetching:
                 effects += self._drops.replace(run, state, job)
-            missing = self._missing_inputs(run, state, job)
+            refs = stored_inputs(job)
+            if packages:
+                refs += state.packages_of(job)
+            missing = self._missing_inputs(run, job, refs) if refs else None
             if missing is None:
                 ready.append(job)
             else:
@@ -387,12 +391,7 @@ class NodeMachine:
         self._enqueue(run, ready)
         return effects
 
-    def _missing_inputs(self, run: RunId, state: ClientRun, job: Job) -> list[Ref] | None:
-        refs = stored_inputs(job)
-        if state.packages:
-            refs += state.packages_of(job)
-        if not refs:
-            return None
+    def _missing_inputs(self, run: RunId, job: Job, refs: list[Ref]) -> list[Ref] | None:
         for ref in refs:
             self._spill_policy.use((run, ref.index))
         return self._inputs.await_inputs(run, job, refs)

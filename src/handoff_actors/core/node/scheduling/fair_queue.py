@@ -120,26 +120,36 @@ class FairQueue:
             )
         return lane
 
-    def add(self, lane: JobLane, job: Job) -> None:
-        """Queue a job behind those of its lane that are as urgent."""
+    def add(self, lane: JobLane, added: Iterable[Job]) -> None:
+        """Queue jobs, each behind those of its lane that are as urgent."""
         jobs = lane.jobs
-        if jobs and job.rank < jobs[-1].rank:
-            jobs.insert(bisect_right(jobs, job.rank, key=_rank), job)
-        else:
-            jobs.append(job)
+        last = jobs[-1].rank if jobs else None
+        for job in added:
+            rank = job.rank
+            if last is not None and rank < last:
+                jobs.insert(bisect_right(jobs, rank, key=_rank), job)
+            else:
+                jobs.append(job)
+                last = rank
         self._turns[lane.run] = None
 
     def add_all(self, run: RunId, templates: Mapping[int, Template], jobs: Iterable[Job]) -> list[JobLane]:
         """Queue jobs, each in its lane. Returns these lanes."""
         lanes: list[JobLane] = []
         number, lane = -1, None
+        alike: list[Job] = []
         for job in jobs:
             # Most have no calls among their arguments, and so need no objects.
             warm = warm_needs(job, templates) if job.then or Call in map(type, job.args) else ()
             if job.template != number or lane is None or warm != lane.warm:
+                if lane is not None:
+                    self.add(lane, alike)
                 number, lane = job.template, self.lane(run, templates[job.template], warm=warm)
                 lanes.append(lane)
-            self.add(lane, job)
+                alike = []
+            alike.append(job)
+        if lane is not None:
+            self.add(lane, alike)
         return lanes
 
     def put_back(self, lane: JobLane, jobs: Iterable[Job]) -> None:

@@ -96,7 +96,9 @@ class WorkerScheduler:
             held = state.held.get((run, entry.index))
             if held is None or held.job.attempt != entry.attempt:
                 continue
-            self._take_from(state, (run, entry.index), now)
+            del state.held[run, entry.index]
+            if held.claim is not None or held.nested_runs or held.lane.warm:
+                self._let_go(state, held, now)
             accepted.append(entry)
             if entry.additions is not None:
                 behind += self._take_group(state, held.head, now)
@@ -117,7 +119,7 @@ class WorkerScheduler:
         held = state.held.get((run, index)) if state else None
         if state is None or held is None or held.job.attempt != attempt:
             return None, []
-        self._take_from(state, (run, index), now)
+        self._let_go(state, state.held.pop((run, index)), now)
         state.latest = run, Ticket(index, attempt)
         behind = self._take_group(state, held.head, now)
         state.is_held_up = False
@@ -373,7 +375,9 @@ class WorkerScheduler:
         while lane.jobs and len(state.held) - state.waiting < MAX_COROUTINES and self.ledger.fits(lane.cost):
             job = lane.jobs.popleft()
             claim = self.ledger.claim(lane.cost) if lane.cost else None
-            self._hold(state, HeldJob(job, lane, claim), now)
+            state.held[lane.run, job.index] = held = HeldJob(job, lane, claim)
+            if lane.timeout is not None:
+                self._deadlines.add(now + lane.timeout, state, held)
             jobs.append(job)
             if claim is not None and claim.devices:
                 # Coroutines share one environment, so each set of devices goes out on its own.
@@ -386,18 +390,16 @@ class WorkerScheduler:
         sharers = 1 + len(self.roster.idle)
         count = max(1, min(lane.depth - len(state.held), -(-len(lane.jobs) // sharers)))
         jobs = [lane.jobs.popleft() for _ in range(min(count, len(lane.jobs)))]
+        held, run = state.held, lane.run
         for job in jobs:
             head = job if job.then else None
-            self._hold(state, HeldJob(job, lane, None, head), now)
+            held[run, job.index] = one = HeldJob(job, lane, None, head)
+            if lane.timeout is not None:
+                self._deadlines.add(now + lane.timeout, state, one)
             for member in job.then:
-                state.held[lane.run, member.index] = HeldJob(member, lane, None, head)
+                held[run, member.index] = HeldJob(member, lane, None, head)
         devices = self.warm.devices(state, lane, state.claim)
         effects.append(RunJobs(state.worker, lane.run, self.templates[lane.run], jobs, devices))
-
-    def _hold(self, state: WorkerState, held: HeldJob, now: float) -> None:
-        state.held[held.lane.run, held.job.index] = held
-        if held.lane.timeout is not None:
-            self._deadlines.add(now + held.lane.timeout, state, held)
 
     def _refill(self, starved: JobLane | None, now: float, *, is_ahead: bool = False) -> list[NodeEffect]:
         """Give workers that are about to run dry more jobs of their lane, under the claim that they hold."""
@@ -428,8 +430,7 @@ class WorkerScheduler:
 
     # --- Ending -------------------------------------------------------------------------------------------------
 
-    def _take_from(self, state: WorkerState, key: Key, now: float) -> None:
-        held = state.held.pop(key)
+    def _let_go(self, state: WorkerState, held: HeldJob, now: float) -> None:
         if held.nested_runs:
             self.lending.take_back(state, held)
         if held.claim is not None:
@@ -441,7 +442,7 @@ class WorkerScheduler:
         """Take off a worker what it still holds of a fused group, if that is one."""
         members = [] if head is None else list(state.fused_group(head))
         for member in members:
-            self._take_from(state, (member.lane.run, member.job.index), now)
+            self._let_go(state, state.held.pop((member.lane.run, member.job.index)), now)
         return members
 
     def _given_back(
@@ -451,7 +452,7 @@ class WorkerScheduler:
         for run, ticket in tickets:
             held = state.held.get((run, ticket.index))
             if held is not None and held.job.attempt == ticket.attempt:
-                self._take_from(state, (run, ticket.index), now)
+                self._let_go(state, state.held.pop((run, ticket.index)), now)
                 if run in self.templates:
                     yield held
 
