@@ -37,7 +37,7 @@ def noted(fn: Any, *args: Any, **options: Any) -> RepeatedCalls:
 
 
 def is_like(calls: RepeatedCalls, fn: Any, args: tuple[object, ...], options: dict[str, Any]) -> bool:
-    return calls.add(fn, args, options, lambda name: name) is not None
+    return bool(calls.add(fn, [args], options, lambda name: name))
 
 
 def test_plan_is_the_one_of_the_functions() -> None:
@@ -58,9 +58,7 @@ def test_plan_is_the_one_of_the_functions() -> None:
         (double, options | {"extra_args": [shared]}, (1,)),
     ]
     for fn, given, args in wanted:
-        assert (
-            calls.add(fn, args, given, partial(dag.fresh_id, is_taken={"negate-2"}.__contains__)) is not None
-        )
+        assert calls.add(fn, [args], given, partial(dag.fresh_id, is_taken={"negate-2"}.__contains__))
 
     taken = calls.take(10)
 
@@ -80,6 +78,16 @@ def test_plan_is_the_one_of_the_functions() -> None:
 )
 def test_other_calls_are_unlike_it(fn: Any, args: Any, options: Any) -> None:
     assert not is_like(noted(double, 1), fn, args, options)
+
+
+def test_calls_are_added_up_to_one_that_is_unlike_them() -> None:
+    calls = noted(double, 1)
+    fresh = partial(GrowingDAG().fresh_id, is_taken=set[object]().__contains__)
+
+    ids = calls.add(double, [(1,), (2,), (), (3,)], {}, fresh)
+
+    assert ids == ["double-1", "double-2"]
+    assert [args for _, _, _, args, _ in calls.take(10)] == [(1,), (2,)]
 
 
 def test_call_with_a_result_is_unlike_it() -> None:
@@ -148,7 +156,7 @@ def test_function_without_weak_references_has_no_pattern() -> None:
 def test_calls_are_taken_in_order() -> None:
     calls = noted(double, 1)
     for number in range(3):
-        calls.add(double, (number,), {}, lambda _, number=number: number)  # type: ignore[misc]
+        calls.add(double, [(number,)], {}, lambda _, number=number: number)  # type: ignore[misc]
 
     assert [[call[0] for call in calls.take(2)] for _ in range(2)] == [[0, 1], [2]]
     assert len(calls) == 0
@@ -156,7 +164,7 @@ def test_calls_are_taken_in_order() -> None:
 
 def test_a_call_is_found_by_its_id_until_it_is_taken() -> None:
     calls = noted(double, 1, cost={"cpu": 2})
-    calls.add(double, (7,), {"cost": {"cpu": 2}}, lambda name: f"{name}-1")
+    calls.add(double, [(7,)], {"cost": {"cpu": 2}}, lambda name: f"{name}-1")
 
     found = calls.find("double-1")
     calls.take(1)

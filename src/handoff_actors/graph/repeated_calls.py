@@ -1,6 +1,6 @@
 """Calls of functions that were called before with the same options: they take no results, and are compiled as one, quickly."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -69,21 +69,19 @@ class CallPattern(Struct, eq=False):
         stripped = replace(function, args=(), extra_args=(), code=None)
         return cls(kept_fn, name_of(fn), kept, options_of_task(fn), counts_of(fn), stripped)
 
-    def fits(
-        self,
-        fn: Code,
-        args: tuple[object, ...],
-        extra_args: tuple[object, ...],
-        options: Mapping[str, object],
-    ) -> bool:
-        """True if a call with these is like the first one."""
+    def fits(self, fn: Code, extra_args: tuple[object, ...], options: Mapping[str, object]) -> bool:
+        """True if calls with these may be like the first one."""
         return (
             self.fn() is fn
             and self.options == options
-            and (self.counts is None or len(args) + len(extra_args) in self.counts)
             and options_of_task(fn) is self.of_task
-            and (PLAIN.issuperset(map(type, args)) or _are_values(args))
             and not (extra_args and holds_result(extra_args))
+        )
+
+    def takes(self, args: tuple[object, ...], extra_args: tuple[object, ...]) -> bool:
+        """True if one of them is, with these arguments."""
+        return (self.counts is None or len(args) + len(extra_args) in self.counts) and (
+            PLAIN.issuperset(map(type, args)) or _are_values(args)
         )
 
 
@@ -109,23 +107,31 @@ class RepeatedCalls:
     def add(
         self,
         fn: Code,
-        args: tuple[object, ...],
+        calls: Iterable[tuple[object, ...]],
         options: Mapping[str, Any],
         fresh_id: Callable[[str], FunctionId],
-    ) -> FunctionId | None:
-        """Add a call and return its id; None if it is not like an earlier one. `fresh_id` makes an id that begins so."""
+    ) -> list[FunctionId]:
+        """Add calls, each with its arguments, up to one that is not like an earlier call, and return their ids.
+
+        `fresh_id` makes an id that begins so.
+        """
         pattern = self._patterns.get(id(fn))
         if pattern is None:
-            return None
+            return []
         extra_args: tuple[object, ...] = ()
         if _EXTRA in options:
             options = dict(options)
             extra_args = tuple(options.pop(_EXTRA))
-        if not pattern.fits(fn, args, extra_args, options):
-            return None
-        function_id = fresh_id(pattern.name)
-        self._calls.append((function_id, pattern, fn, args, extra_args))
-        return function_id
+        if not pattern.fits(fn, extra_args, options):
+            return []
+        ids: list[FunctionId] = []
+        for args in calls:
+            if not pattern.takes(args, extra_args):
+                break
+            function_id = fresh_id(pattern.name)
+            self._calls.append((function_id, pattern, fn, args, extra_args))
+            ids.append(function_id)
+        return ids
 
     def note(self, fn: Code, options: Mapping[str, Any], function: Function) -> None:
         """Take note of a function that has been added otherwise: further ones may be like it."""

@@ -8,6 +8,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -195,26 +196,49 @@ class OpenRun(OpenRunFeed):
         self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
     ) -> RunHandle[Any]:
         """Do the same as `call`, for this package."""
+        return self._call_some(fn, (args,), options)[0]
+
+    def call_each_with(
+        self, fn: Callable[..., Any], calls: Sequence[tuple[object, ...]], options: dict[str, Any]
+    ) -> Iterator[RunHandle[Any]]:
+        """Do the same for several arguments; gives the handles in that order, up to a call that can't be made."""
+        while calls:
+            handles = self._call_some(fn, calls, options)
+            yield from handles
+            calls = calls[len(handles) :]
+
+    def _call_some(
+        self, fn: Callable[..., Any], calls: Sequence[tuple[object, ...]], options: dict[str, Any]
+    ) -> list[RunHandle[Any]]:
+        """Add calls, as long as they are like earlier ones; or the first one if it is like none."""
         self._check_open()
         if "id" in options and self._has(options["id"]):
             raise DuplicateFunctionError(options["id"])
         with self._adding:
-            function_id = self._repeated.add(fn, args, options, self._fresh_id)
-            if function_id is not None:
-                if len(self._repeated) == 1:
-                    self._before_repeated = len(self._calls)
-                return self._new_handle(function_id)
-            plain = self._calls.call(fn, *args, **options)
-            function = self._calls.functions[plain.id]
-            try:
-                self._check(function)
-            except DagError:
-                self._calls.remove(plain.id)
-                raise
-            self._taken.count(function, 1)
-            self._expect_cached((function,))
-            self._repeated.note(fn, options, function)
-            return self._new_handle(plain.id)
+            is_first = not len(self._repeated)
+            ids = self._repeated.add(fn, calls, options, self._fresh_id)
+            if not ids:
+                ids = [self._call_otherwise(fn, calls[0], options)]
+            elif is_first:
+                self._before_repeated = len(self._calls)
+            handles = [self._new_handle(each) for each in ids]
+            self._wake()
+            return handles
+
+    def _call_otherwise(
+        self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
+    ) -> FunctionId:
+        plain = self._calls.call(fn, *args, **options)
+        function = self._calls.functions[plain.id]
+        try:
+            self._check(function)
+        except DagError:
+            self._calls.remove(plain.id)
+            raise
+        self._taken.count(function, 1)
+        self._expect_cached((function,))
+        self._repeated.note(fn, options, function)
+        return plain.id
 
     def _fresh_id(self, name: str) -> FunctionId:
         return self._calls.fresh_id(name, is_taken=self._has)
@@ -310,7 +334,6 @@ class OpenRun(OpenRunFeed):
     def _new_handle(self, function_id: FunctionId) -> RunHandle[Any]:
         handle: RunHandle[Any] = RunHandle(function_id, self._calls, self, HandleState())
         self._unfinished[function_id] = handle
-        self._wake()
         return handle
 
     def value_of(self, handle: RunHandle[Any]) -> OpenRunValue:

@@ -26,6 +26,8 @@ from handoff_actors.workers.protocol import JobKey
 AHEAD: Final = 2048
 #: Seconds for which items are taken from a source before results that are there get their turn.
 FILLS_FOR_S: Final = 0.01
+#: Items that are taken from a source before their calls are made.
+AT_ONCE: Final = 64
 
 Source = Iterable[Any] | AsyncIterable[Any]
 
@@ -116,7 +118,7 @@ class SessionCalls:
             check_ahead(ahead)
             held = await self.hold()
             calls = _Ahead(held.run, fn, options, ahead, ordered=ordered)
-            feeding = asyncio.create_task(calls.feed(_zipped(sources)), name="items of a map")
+            feeding = asyncio.create_task(calls.feed(sources), name="items of a map")
             try:
                 while (handle := await calls.next()) is not None:
                     error = handle.exception()
@@ -162,36 +164,61 @@ class _Ahead:
         #: Those that are to be taken next: all in order, or those that have ended.
         self._next: deque[RunHandle[Any]] = deque()
         self._is_fed = False
+        #: The time at which other tasks get their turn.
+        self._holds_loop_until = 0.0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
 
-    async def feed(self, items: AsyncGenerator[tuple[Any, ...], None]) -> None:
+    async def feed(self, sources: tuple[Source, ...]) -> None:
         """Make the calls, until there are no more items."""
         clock = asyncio.get_running_loop().time
-        holds_loop_until = clock() + FILLS_FOR_S
+        self._holds_loop_until = clock() + FILLS_FOR_S
         try:
-            async with aclosing(items):
-                async for item in items:
-                    self._call(item)
+            async with aclosing(self._items(sources)) as parts:
+                async for items in parts:
+                    self._call(items)
                     if len(self._left) >= self._ahead:
                         self._room.clear()
                         await self._room.wait()
-                    elif clock() > holds_loop_until:
+                    elif clock() > self._holds_loop_until:
                         await asyncio.sleep(0)
                     else:
                         continue
-                    holds_loop_until = clock() + FILLS_FOR_S
+                    self._holds_loop_until = clock() + FILLS_FOR_S
         finally:
             self._is_fed = True
             self._changed.set()
 
-    def _call(self, item: tuple[Any, ...]) -> None:
-        handle = self._run.call_with(self._fn, item, self._options)
-        self._left[handle] = None
-        if self._ordered:
-            self._note(handle)
-        else:
-            handle.add_done_callback(self._note)
+    async def _items(self, sources: tuple[Source, ...]) -> AsyncGenerator[Sequence[tuple[Any, ...]], None]:
+        """Give the items of several sources side by side, until one of them ends: as many at once as do not have to be waited for."""
+        clock = asyncio.get_running_loop().time
+        if not all(isinstance(source, Iterable) for source in sources):
+            iterators = [_items(source) for source in sources]
+            while True:
+                try:
+                    yield (tuple([await anext(iterator) for iterator in iterators]),)
+                except StopAsyncIteration:
+                    return
+        taken: list[tuple[Any, ...]] = []
+        try:
+            for items in zip(*sources, strict=False):
+                taken.append(items)
+                most = min(AT_ONCE, self._ahead - len(self._left))
+                if len(taken) >= most or clock() > self._holds_loop_until:
+                    part, taken = taken, []
+                    yield part
+        finally:
+            # A source that raises does so behind the items before.
+            if taken:
+                yield taken
+
+    def _call(self, items: Sequence[tuple[Any, ...]]) -> None:
+        for handle in self._run.call_each_with(self._fn, items, self._options):
+            self._left[handle] = None
+            if self._ordered:
+                self._note(handle)
+            else:
+                handle.add_done_callback(self._note)
 
     def _note(self, handle: RunHandle[Any]) -> None:
         self._next.append(handle)
@@ -216,20 +243,6 @@ class _Ahead:
     def cancel(self) -> None:
         """Cancel what has not been taken."""
         self._run.cancel(*self._left)
-
-
-async def _zipped(sources: tuple[Source, ...]) -> AsyncGenerator[tuple[Any, ...], None]:
-    """Give the items of several sources side by side, until one of them ends."""
-    if all(isinstance(source, Iterable) for source in sources):
-        for items in zip(*sources, strict=False):
-            yield items
-        return
-    iterators = [_items(source) for source in sources]
-    while True:
-        try:
-            yield tuple([await anext(iterator) for iterator in iterators])
-        except StopAsyncIteration:
-            return
 
 
 async def _items(source: Source) -> AsyncIterator[Any]:
