@@ -120,7 +120,7 @@ class SessionCalls:
             calls = _Ahead(held.run, fn, options, ahead, ordered=ordered)
             feeding = asyncio.create_task(calls.feed(sources), name="items of a map")
             try:
-                while (handle := await calls.next()) is not None:
+                while (handle := calls.next_done() or await calls.next()) is not None:
                     error = handle.exception()
                     if error is None:
                         yield await handle
@@ -226,14 +226,21 @@ class _Ahead:
 
     async def next(self) -> RunHandle[Any] | None:
         """Return the next call once it has ended; None after the last one."""
-        while not self._next:
-            if self._is_fed and not self._left:
+        while (handle := self.next_done()) is None:
+            if self._next:
+                await self._next[0].wait()
+            elif self._is_fed and not self._left:
                 return None
-            self._changed.clear()
-            await self._changed.wait()
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+        return handle
+
+    def next_done(self) -> RunHandle[Any] | None:
+        """Return the next call if it has ended."""
+        if not self._next or not self._next[0].state.is_done:
+            return None
         handle = self._next.popleft()
-        if not handle.done():
-            await handle.wait()
         del self._left[handle]
         # Many at a time: each time that functions are added to a run costs more than one function.
         if 2 * len(self._left) <= self._ahead:

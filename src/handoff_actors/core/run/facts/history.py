@@ -106,28 +106,32 @@ class History:
     def note(self, indices: Iterable[Index]) -> None:
         """Take functions that are over and about to be forgotten."""
         plan, state, kept = self._plan, self._state, self._kept
-        earlier = state.earlier_attempts
+        ids, template_of, parent_of = plan.ids, plan.template_of, plan.parent_of
+        attempt, earlier, phase = state.attempt, state.earlier_attempts, state.phase
+        node, worker, ran_s, moved = state.node, state.worker, state.ran_s, state.moved
+        added_at, ready_at = state.added_at, state.ready_at
+        sent_at, finished_at = state.sent_at, state.finished_at
         for index in indices:
-            number = plan.template_of[index]
-            attempts = state.attempt[index] - earlier.get(index, 0)
-            is_done = state.phase[index] == DONE
+            number = template_of[index]
+            attempts = attempt[index] - earlier.get(index, 0)
+            is_done = phase[index] == DONE
             is_plain = is_done and attempts and not state.skipped
             inline = state.inline.get(index)
             kept.append(
                 PastFunction(
-                    plan.ids[index],
-                    plan.parent_of.get(index),
+                    ids[index],
+                    parent_of.get(index),
                     self._by_template.get(number) or self._code(number),
                     index,
-                    state.node[index] or "",
-                    state.worker[index],
+                    node[index] or "",
+                    worker[index],
                     attempts,
-                    state.added_at[index],
-                    state.ready_at[index],
-                    state.sent_at[index],
-                    state.finished_at[index],
-                    state.ran_s[index],
-                    state.moved.get(index, 0),
+                    added_at[index],
+                    ready_at[index],
+                    sent_at[index],
+                    finished_at[index],
+                    ran_s[index],
+                    moved.get(index, 0),
                     result_nbytes(state, index) if inline is None else len(inline),
                     "done" if is_plain else outcome_of(state, index),
                     is_done,

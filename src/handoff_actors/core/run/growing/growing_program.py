@@ -230,9 +230,8 @@ class GrowingProgram:
             args[index] = producers[index] = ()
         discard_all(indices, self.fingerprints, plan.max_retries, plan.retry_backoff, plan.parent_of)
         self._program.foreign.forget(indices)
-        if plan.hook_of:
-            for index in indices:
-                self._remove_hook(index)
+        for index in sorted(plan.hook_of.keys() & set(indices)) if plan.hook_of else ():
+            self._remove_hook(index)
         part_of = self._part_of
         for index in indices:
             part = part_of.pop(index)
@@ -243,9 +242,7 @@ class GrowingProgram:
         return gone
 
     def _remove_hook(self, index: Index) -> None:
-        hook = self._plan.hook_of.pop(index, None)
-        if hook is not None:
-            self._plan.hooks.remove(hook)
+        self._plan.hooks.remove(self._plan.hook_of.pop(index))
 
     def _remove_part(self, part: ProgramPart, gone: Removed) -> None:
         for number in part.constants:

@@ -62,8 +62,7 @@ class DataLocality:
         """Note that functions are being sent to a node."""
         if self._needed:
             for index in indices:
-                if index in self._needed:
-                    self._nodes.sent(name, self._keys(index))
+                self._nodes.sent(name, self._keys(index))
         if self._state.stored or self._state.foreign.taken_by:
             for index in indices:
                 self._count_moved_bytes(index, name)
