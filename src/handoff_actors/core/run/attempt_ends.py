@@ -1,6 +1,6 @@
 """The ends of attempts that are none of failure: with a value, which makes dependents ready, or unstarted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from handoff_actors.core.run.endings.drain import Drain
 from handoff_actors.core.run.endings.recovery import MADE_FOR_ANOTHER_NODE, Recovery
@@ -62,9 +62,9 @@ class AttemptEnds:
             self.completed_by_itself(node, entries[len(plain)], now)
             entries = entries[len(plain) + 1 :]
 
-    def _first_plain(self, node: NodeState, entries: Sequence[Done]) -> list[Index]:
+    def _first_plain(self, node: NodeState, entries: Sequence[Done]) -> Collection[Index]:
         """List the functions of the first entries that are out at the node and have ended with nothing but a value that counts."""
-        plain: list[Index] = []
+        plain: dict[Index, None] = {}
         if self._plan.hooks:
             return plain
         state, name = self._state, node.name
@@ -79,10 +79,11 @@ class AttemptEnds:
                 or attempt[index] != entry.attempt
                 or sent_to[index] != name
                 or index in cancelled
+                or index in plain
             ):
                 break
-            plain.append(index)
-        return plain if len(set(plain)) == len(plain) else _until_repeated(plain)
+            plain[index] = None
+        return plain
 
     def completed_by_itself(
         self, node: NodeState, entry: Done, now: float, found: ResultsFound | None = None
@@ -109,7 +110,7 @@ class AttemptEnds:
             self._scheduler.returned(entry.index, node)
             self._recovery.cancel(entry.index, now)
 
-    def _done(self, node: NodeState, indices: Sequence[Index], entries: Sequence[Done], now: float) -> None:
+    def _done(self, node: NodeState, indices: Collection[Index], entries: Sequence[Done], now: float) -> None:
         """Take values that count."""
         state = self._state
         self._scheduler.completed(indices, node)
@@ -155,13 +156,3 @@ class AttemptEnds:
                 number = self._stories.note(what, ticket.index, node.name, now, why)
                 self._observing.function("recalled", ticket.index, node.name)
                 self._recovery.again(ticket.index, now, number)
-
-
-def _until_repeated(indices: Sequence[Index]) -> list[Index]:
-    """Give indices up to the first that was there already: a peer may say something twice."""
-    seen: dict[Index, None] = {}
-    for index in indices:
-        if index in seen:
-            break
-        seen[index] = None
-    return list(seen)

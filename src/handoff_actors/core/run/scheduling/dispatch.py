@@ -1,6 +1,6 @@
 """Bookkeeping of the functions that have been sent to nodes, and the content of the messages that send them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from handoff_actors.core.run.events import FunctionObserved
 from handoff_actors.core.run.facts.normal_path import set_sent
@@ -77,7 +77,7 @@ class Dispatch:
                     then[head] = self._send_fused(head, members, node, batch)
         batch.jobs += self._program.jobs(indices, node, self._sources, then, rank)
 
-    def completed(self, indices: Sequence[Index], node: NodeState) -> None:
+    def completed(self, indices: Collection[Index], node: NodeState) -> None:
         """Take functions that have succeeded off a node. The function fused behind one inherits its claim."""
         self.in_flight -= len(indices)
         if self._follower:

@@ -6,7 +6,7 @@ dependents may be sent with it, see `core.run.scheduling.fusion`.
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from handoff_actors.core.run.events import FunctionObserved, SendToNode
 from handoff_actors.core.run.facts.numbering import discard_all
@@ -171,7 +171,7 @@ class Scheduler:
             for entry in entries:
                 self.time_left.learn(entry.index, entry.ran_s)
 
-    def completed(self, indices: Sequence[Index], node: NodeState) -> None:
+    def completed(self, indices: Collection[Index], node: NodeState) -> None:
         """Take functions that have succeeded off their node."""
         self.avoidance.remove(indices)
         self._dispatch.completed(indices, node)
