@@ -107,7 +107,7 @@ def test_error_of_an_item_names_it_and_the_function() -> None:
 
 
 def test_error_of_an_item_says_what_to_do_where_that_helps() -> None:
-    of_stream = handoff.ItemError(0, None, "no partner came within 2 s", "join")
+    of_stream = handoff.ItemError(0, None, "no partner came within 2 s", "join_timeout")
     of_worker = handoff.ItemError(0, "f", "its worker died", "worker", 4)
 
     assert str(of_stream) == "item 0 of the stream failed: no partner came within 2 s"

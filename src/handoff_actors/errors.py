@@ -301,8 +301,8 @@ class ItemError(HandoffError):
         self.node = node
         #: The number of times the function was called for it.
         self.attempts = attempts
-        #: As of `FunctionFailed`: "exception", "worker" (it died each time), "store" (no room for its result); or "join", if what
-        #: belongs to it did not come within `join_timeout`.
+        #: As of `FunctionFailed`: "exception", "timeout", "worker" (it died each time), "store" (no room for its result); or
+        #: "join_timeout" (not all parts of it came in time), "lost" (with a node), "serialization" (it can't be loaded here).
         self.kind = kind
         #: The reason, for people.
         self.reason = reason
