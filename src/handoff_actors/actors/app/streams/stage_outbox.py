@@ -1,0 +1,52 @@
+"""The rows for workers of stages that one turn of the loop has brought together: one message for each worker."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from handoff_actors.core.stream.events import Place
+from handoff_actors.ids import RunId
+from handoff_actors.wire.messages.jobs import Ref
+from handoff_actors.wire.messages.stage_rows import ToStage
+from handoff_actors.wire.messages.stages import StageInput
+from handoff_actors.workers.stage_protocol import content_of
+
+
+class _Batch(Struct):
+    rows: list[ToStage]
+    needs: list[Ref]
+
+
+class StageOutbox:
+    """What is to be sent to the workers of the stages of one stream, in order for each of them."""
+
+    def __init__(self, run: RunId, send: Callable[[str, StageInput], None]) -> None:
+        self._run = run
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._batches: dict[Place, list[_Batch]] = {}
+
+    def add(self, place: Place, rows: Sequence[ToStage], needs: Sequence[Ref]) -> None:
+        """Send rows soon.
+
+        Those that need values begin a message of their own: what came before must not wait for them, nor be taken for lost
+        with them.
+        """
+        if not self._batches:
+            self._loop.call_soon(self.flush)
+        batches = self._batches.setdefault(place, [])
+        if batches and not needs:
+            batches[-1].rows.extend(rows)
+        else:
+            batches.append(_Batch([*rows], [*needs]))
+
+    def flush(self) -> None:
+        """Send everything now."""
+        batches_by_place, self._batches = self._batches, {}
+        for place, batches in batches_by_place.items():
+            for batch in batches:
+                content = content_of(batch.rows)
+                self._send(
+                    place.node, StageInput(self._run, place.index, place.attempt, content, batch.needs)
+                )
