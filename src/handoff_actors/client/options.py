@@ -26,6 +26,7 @@ from handoff_actors.errors import InvalidAddressError
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.checks import check_id
+from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
@@ -217,6 +218,18 @@ def calling_function() -> Ancestor | None:
     """The function that this code runs in; None in an app."""
     job = running_job()
     return None if job is None else Ancestor(*job)
+
+
+def check_dag(dag: object) -> None:
+    """Raise TypeError for anything that is no DAG."""
+    if isinstance(dag, Handle):
+        raise TypeError(
+            f"a run is of a DAG, not of {repr_of(dag)}: pass the DAG, and fetch=handle to have its result"
+        )
+    if not isinstance(dag, DAG):
+        raise TypeError(
+            f"a run is of a DAG, not of {repr_of(dag)}: dag = handoff.new(), then dag.call(f, ...)"
+        )
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:

@@ -43,9 +43,11 @@ from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.members import Advert, Backlog, RunProgress
 from handoff_actors.wire.messages.runs import Output
+from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
+    from handoff_actors.actors.app.streams.stream_actor import StreamActor
     from handoff_actors.core.run.explain import Explanation
 
 
@@ -105,6 +107,10 @@ class RunRegistry:
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
+        #: By the run whose functions the workers of a stream's stages are: who hears what these say.
+        self.stage_listeners: dict[RunId, Callable[[str, StageOutput | StageInputLost], None]] = {}
+        #: By the same: who hears of nodes that are gone.
+        self._loss_listeners: dict[RunId, Callable[[str], None]] = {}
 
     async def execute(
         self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool, began: Began | None = None
@@ -261,6 +267,16 @@ class RunRegistry:
         """A run that is going on; None for any other."""
         return self._runs.get(run)
 
+    def add_stream(self, run: RunId, stream: "StreamActor") -> None:
+        """Have a stream hear what the functions of its run say, and which nodes are gone."""
+        self.stage_listeners[run] = stream.stage_said
+        self._loss_listeners[run] = stream.node_lost
+
+    def remove_stream(self, run: RunId) -> None:
+        """Undo `add_stream`."""
+        self.stage_listeners.pop(run, None)
+        self._loss_listeners.pop(run, None)
+
     def said(self, name: str, output: Output) -> None:
         """Pass on lines that functions on a node have printed or logged."""
         runner = self._runs.get(output.run)
@@ -333,6 +349,10 @@ class RunRegistry:
                 allowed = self._allowed.get(run)
                 if allowed is None or event.name in allowed:
                     runner.feed(event)
+        if isinstance(event, NodeDown):
+            # Their runs have begun to start other workers.
+            for lost in list(self._loss_listeners.values()):
+                lost(event.name)
         self.tell_of_room()
 
     def tell_of_room(self) -> None:

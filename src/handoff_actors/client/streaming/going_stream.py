@@ -1,0 +1,169 @@
+"""A stream that goes on: its pushes on the way in, and its results on the way out to whoever has pushed them."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from handoff_actors.actors.app.run_host import Buffer
+from handoff_actors.actors.app.streams.stream_actor import StreamActor
+from handoff_actors.actors.app.streams.stream_host import StreamHost
+from handoff_actors.actors.fetcher import FetchFailure
+from handoff_actors.actors.node.actor import INLINE_LIMIT
+from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.client.streaming.inputs import EncodedItem
+from handoff_actors.client.streaming.lanes import Lanes
+from handoff_actors.client.streaming.outlet import Outlet
+from handoff_actors.client.streaming.push_queue import PushQueue
+from handoff_actors.core.stream.events import (
+    DrainStream,
+    OwnerGone,
+    Stored,
+    StreamResult,
+    Taken,
+    Vertex,
+)
+from handoff_actors.core.stream.machine import StreamMachine
+from handoff_actors.core.stream.options import StreamOptions
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.stream_plan import StreamPlan
+
+#: The owner of what is pushed by itself.
+PLAIN: Final = 0
+
+
+class GoingStream:
+    """One stream, within its block. Hears what it comes to: see StreamListener."""
+
+    def __init__(self, plan: StreamPlan, options: StreamOptions, run: OpenRun, host: StreamHost) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.machine = StreamMachine(plan, options)
+        runner = run.runner
+        self._lanes = Lanes(plan, run)
+        self.actor = StreamActor(
+            runner.run, self.machine, runner.values, INLINE_LIMIT, host, self._lanes, self
+        )
+        self._queue = PushQueue(lambda: self.machine.has_room)
+        self._owners = itertools.count(PLAIN)
+        self._outlets: dict[int, Outlet] = {}
+        self.plain = self.new_outlet()
+        #: The first workers of the stages, as far as they are not up yet.
+        self._starting: set[tuple[Vertex, int]] = set()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._error: HandoffError | None = None
+        self._is_draining = False
+        self._ended = asyncio.Event()
+
+    # --- Life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start all stages, and wait until they take items. Raises the error of the first that can't."""
+        self.actor.start()
+        self._starting = self._lanes.going()
+        if self._starting:
+            await self._started
+
+    @property
+    def is_up(self) -> bool:
+        """True once all stages take items, until the stream has ended."""
+        return not self._starting and self._error is None
+
+    def drain(self) -> None:
+        """Have nothing more be pushed. Results wait in the app for whoever takes them, and the stream ends without that."""
+        if self._is_draining or self._error is not None:
+            return
+        self._is_draining = True
+        self._queue.close(HandoffError("the pipeline is being drained, or has been: it takes no more items"))
+        self.plain.fed()
+        for outlet in list(self._outlets.values()):
+            outlet.free()
+        self.actor.feed(DrainStream())
+
+    async def until_drained(self) -> None:
+        """Wait until all is out, and all stages have ended. Raises HandoffError if the stream fails before that."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+    def close(self, error: HandoffError) -> None:
+        """End at once. Whoever waits gets the error."""
+        self._end(error)
+        self.actor.close()
+
+    def _end(self, error: HandoffError) -> None:
+        if self._error is None and not self._ended.is_set():
+            self._error = error
+        over = HandoffError(f"the pipeline has ended: {error}")
+        over.__cause__ = error
+        self._queue.close(over)
+        for outlet in list(self._outlets.values()):
+            outlet.fail(error)
+        if self._starting and not self._started.done():
+            self._started.set_exception(error)
+        self._ended.set()
+
+    # --- Items --------------------------------------------------------------------------------------------------
+
+    def new_outlet(self) -> Outlet:
+        """Begin to hand out results to somebody. `let_go` ends it."""
+        outlet = Outlet(next(self._owners), self)
+        self._outlets[outlet.owner] = outlet
+        return outlet
+
+    def let_go(self, outlet: Outlet) -> None:
+        """Drop what has not been taken, and what comes: nobody takes it any more."""
+        if self._outlets.pop(outlet.owner, None) is not None:
+            self.actor.feed(OwnerGone(outlet.owner))
+            outlet.drop()
+
+    async def push(self, outlet: Outlet, item: EncodedItem) -> int:
+        """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more."""
+
+        def push() -> int:
+            # Before the machine has it, which may hand it out at once.
+            outlet.pushed += 1
+            return self.actor.push(outlet.owner, item)
+
+        return await self._queue.push(push)
+
+    # --- Called by outlets, see ResultSource --------------------------------------------------------------------
+
+    def fetch(self, value: Stored, done: Callable[[Buffer | FetchFailure], None]) -> Callable[[], None]:
+        """See ResultSource."""
+        return self.actor.fetch(value, done)
+
+    def taken(self, owner: int, results: int) -> None:
+        """See ResultSource."""
+        self.actor.feed(Taken(owner, results))
+
+    # --- Called by the actor, see StreamListener ----------------------------------------------------------------
+
+    def lane_up(self, stage: Vertex, lane: int) -> None:
+        """See StreamListener."""
+        self._starting.discard((stage, lane))
+        if not (self._starting or self._started.done()):
+            self._started.set_result(None)
+
+    def results_ready(self, owner: int, results: Sequence[StreamResult]) -> None:
+        """See StreamListener."""
+        outlet = self._outlets.get(owner)
+        if outlet is not None:
+            outlet.arrived(results)
+
+    def item_out(self, owner: int) -> None:
+        """See StreamListener."""
+        outlet = self._outlets.get(owner)
+        if outlet is not None:
+            outlet.item_out()
+
+    def room_freed(self) -> None:
+        """See StreamListener."""
+        self._queue.wake()
+
+    def stream_failed(self, error: HandoffError) -> None:
+        """See StreamListener."""
+        self._end(error)
+
+    def stream_drained(self) -> None:
+        """See StreamListener."""
+        self._ended.set()
