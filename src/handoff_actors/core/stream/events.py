@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Attempt, Index
-from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.stage_rows import ToStage
 
 #: The number of a vertex in the stream's plan.
@@ -20,6 +19,10 @@ class Stored(Struct, frozen=True):
     index: Index
     nbytes: int
     node: str
+
+
+#: Who gets the results of plain pushes, and of `finish`: whoever iterates over the stream itself.
+FINISH_OWNER = 0
 
 
 class Failure(Struct, frozen=True):
@@ -180,8 +183,8 @@ class SendToStage(Struct, frozen=True):
 
     place: Place
     rows: Sequence[ToStage]
-    #: The stored values among them.
-    needs: Sequence[Ref]
+    #: The stored values among them, wherever they are.
+    needs: Sequence[Stored]
 
 
 class StartLane(Struct, frozen=True):

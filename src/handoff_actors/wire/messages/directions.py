@@ -83,8 +83,6 @@ AboutRun = (
     | Rejected
     | Crashed
     | Started
-    | StageOutput
-    | StageInputLost
     | WorkerRetired
     | Probed
     | Identify
@@ -92,6 +90,8 @@ AboutRun = (
 #: Messages from a node to the peers that are connected to it.
 FromNode = (
     AboutRun
+    | StageOutput
+    | StageInputLost
     | Output
     | Welcome
     | Refused

@@ -1,0 +1,483 @@
+"""The decisions of a stream: which worker gets which item, what becomes of its result, and what happens when either is lost.
+
+The machine holds the whole truth about a stream, as a runner does about a run. Workers only call code. An item goes along the
+edges of the graph (`flow`), is joined where several producers give something for it (`joining`), put in order where one worker
+is to see all items in order (`sequencing`), and waits at a stage until a worker has room for it (`stage`). Exactly one outcome
+comes out of each item at each vertex: a value, a failure, or that it is skipped; so joins and orders always become whole.
+
+Each result comes out exactly once: only the machine passes results on, and answers of workers that it has given up are ignored.
+At most `in_flight` items are between `push` and whoever takes their results, and that bounds every queue here.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from handoff_actors.core.stream.draining import Draining, close
+from handoff_actors.core.stream.events import (
+    SKIPPED,
+    AbortStream,
+    DrainStream,
+    DropValues,
+    Failure,
+    InputLost,
+    LaneClosed,
+    LaneLost,
+    LaneUp,
+    NodeLost,
+    Outcome,
+    OwnerGone,
+    Place,
+    Pushed,
+    RoomFreed,
+    StageEnd,
+    StageEnded,
+    StageGenerated,
+    StartLane,
+    StopLane,
+    StreamDrained,
+    StreamEffect,
+    StreamEvent,
+    StreamFailed,
+    Taken,
+    Vertex,
+)
+from handoff_actors.core.stream.flow import Flow
+from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, retry_of, state_loss, to_do_again
+from handoff_actors.core.stream.options import StreamOptions
+from handoff_actors.core.stream.stage import MOST_DEATHS, Stage
+from handoff_actors.core.stream.work import Work
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.text import repr_of
+
+
+class StreamMachine:
+    """One stream. See `core.machine.Machine`."""
+
+    def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
+        self._plan = plan
+        self._options = options
+        self._flow = Flow(plan, options)
+        self._draining = Draining(plan, self._flow, options.in_flight)
+        self._lanes: dict[Place, tuple[Stage, Lane]] = {}
+        #: The number of the next push.
+        self.next_number = 0
+        self._was_full = False
+        #: The stream has failed, or was given up: its values go with its run.
+        self._is_over = False
+        self._is_drained = False
+        self._effects: list[StreamEffect] = []
+
+    # --- The shape of a machine ---------------------------------------------------------------------------------
+
+    def start(self, _now: float) -> list[StreamEffect]:
+        """Start the workers of all stages."""
+        return [
+            StartLane(number, lane.number)
+            for number, stage in self._flow.stages.items()
+            for lane in stage.lanes
+        ]
+
+    def handle(self, event: StreamEvent, now: float) -> list[StreamEffect]:
+        """Take one event."""
+        if self._is_over:
+            return []
+        self._dispatch(event, now)
+        return self._settle(now)
+
+    def wake(self, now: float) -> list[StreamEffect]:
+        """Act on time limits and pauses that are over."""
+        if self._is_over:
+            return []
+        self._flow.time_out(now)
+        for stage in self._flow.stages.values():
+            for lane in stage.overdue(now):
+                self._stop_overdue(stage, lane)
+            if stage.wants_lane(now):
+                lane = Lane(max(lane.number for lane in stage.lanes) + 1)
+                stage.lanes.append(lane)
+                self._effects.append(StartLane(stage.number, lane.number))
+            if (surplus := stage.surplus_lane(now)) is not None:
+                close(surplus)
+        return self._settle(now)
+
+    @property
+    def wake_at(self) -> float | None:
+        """The time of the next deadline."""
+        if self._is_over:
+            return None
+        times = [self._flow.wake_at, *(stage.wake_at for stage in self._flow.stages.values())]
+        return min((time for time in times if time is not None), default=None)
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        if self._is_over:
+            return
+        self._flow.values.check()
+        for place, (stage, lane) in self._lanes.items():
+            assert lane.place == place, "a worker is known by another place"
+            assert all(work.stage == stage.number for work in lane.outstanding.values())
+        for stage in self._flow.stages.values():
+            for lane in stage.lanes:
+                assert lane.place is not None or not lane.outstanding, "a worker that is not there has items"
+        assert self._draining.has_begun or len(self._flow.results.items) <= self._options.in_flight
+
+    # --- What the shell may ask ---------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """True while every stage has all the workers that it is to have at least."""
+        return all(
+            lane.place is not None
+            for stage in self._flow.stages.values()
+            for lane in stage.lanes[: stage.least]
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """True if another item may be pushed."""
+        items = self._flow.results.items
+        if self._draining.has_begun or self._is_over:
+            return False
+        return len(items) < self._options.in_flight and (not items or self._has_bytes_left)
+
+    @property
+    def in_flight(self) -> int:
+        """The number of items between `push` and whoever takes their results."""
+        return len(self._flow.results.items)
+
+    @property
+    def stages(self) -> Iterable[Stage]:
+        """The stages, for reports."""
+        return self._flow.stages.values()
+
+    # --- What stages ask: see Gate ------------------------------------------------------------------------------
+
+    @property
+    def _has_bytes_left(self) -> bool:
+        return self._flow.values.nbytes < self._options.in_flight_nbytes
+
+    def may_start(self, work: Work) -> bool:
+        """See Gate."""
+        return (
+            self._has_bytes_left
+            or work.is_made_again
+            or work.key[0] <= next(iter(self._flow.results.items), 0)
+        )
+
+    def current(self, value: Outcome) -> Outcome | None:
+        """See Gate."""
+        return self._flow.values.current(value)
+
+    def is_last(self, stage: Vertex) -> bool:
+        """See Gate."""
+        if self.has_room:
+            return False
+        pending, seen = list(self._plan.vertices[stage].producers), set[Vertex]()
+        while pending:
+            number = pending.pop()
+            if number in seen or number not in self._flow.stages:
+                continue
+            if not self._flow.stages[number].is_empty:
+                return False
+            seen.add(number)
+            pending += self._plan.vertices[number].producers
+        return not any(lane.outstanding for lane in self._flow.stages[stage].lanes)
+
+    # --- Events -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: StreamEvent, now: float) -> None:  # noqa: C901, PLR0912 - one table
+        match event:
+            case StageEnded():
+                self._ended(event, now)
+            case Pushed():
+                self._pushed(event)
+            case Taken(owner, results):
+                self._flow.took(self._flow.results.taken(owner, results))
+            case StageGenerated():
+                self._generated(event, now)
+            case LaneUp():
+                self._lane_up(event, now)
+            case LaneLost():
+                self._lane_lost(event, now)
+            case LaneClosed(stage, lane):
+                self._lane_closed(stage, lane, now)
+            case InputLost():
+                self._input_lost(event)
+            case NodeLost(name):
+                self._do_again(self._flow.values.lost_with(name))
+            case OwnerGone(owner):
+                self._flow.took(self._flow.results.owner_gone(owner))
+            case DrainStream():
+                self._draining.has_begun = True
+            case AbortStream():
+                self._is_over = True
+            case _:
+                assert_never(event)
+
+    def _pushed(self, event: Pushed) -> None:
+        assert event.number == self.next_number, "pushes are numbered in order"
+        self.next_number += 1
+        item = self._flow.results.add(event.number, event.owner)
+        # So that it is not over before it has begun.
+        item.alive += 1
+        for vertex, (value, keys) in zip(self._plan.inputs, event.values, strict=True):
+            self._flow.emit(vertex, (event.number,), None, value, item, keys)
+        self._flow.end(item)
+
+    def _ended(self, event: StageEnded, now: float) -> None:
+        found = self._lanes.get(event.place)
+        if found is None:
+            self._discard(event.ends)
+            return
+        stage, lane = found
+        lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
+        stage.learn(event.seconds, len(event.ends))
+        again: list[Work] = []
+        for end in event.ends:
+            work = lane.outstanding.pop(end.number, None)
+            if work is None:
+                self._flow.values.discard(end.outcome)
+            elif isinstance(end.outcome, Failure) and retry_of(work, end.outcome, stage):
+                again.append(work)
+            else:
+                work.is_suspect = False
+                self._flow.work_ended(work, _blamed(end.outcome, work), end.keys)
+        stage.put_back(again)
+        stage.rested(lane, now)
+
+    def _discard(self, ends: Iterable[StageEnd]) -> None:
+        for end in ends:
+            self._flow.values.discard(end.outcome)
+
+    def _generated(self, event: StageGenerated, now: float) -> None:
+        stage, lane = self._lanes.get(event.place, (None, None))
+        work = None if lane is None else lane.outstanding.get(event.number)
+        if stage is None or lane is None or work is None:
+            self._discard(event.results)
+            return
+        lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
+        stage.learn(event.seconds, len(event.results))
+        for end in event.results:
+            work.credit -= 1
+            if work.is_finish:
+                self._finish_gave(work, end, now)
+            else:
+                self._flow.result_of_generator(work, end.outcome, end.keys)
+        if event.is_end:
+            del lane.outstanding[work.number]
+            self._generator_ended(work, event.failure, stage, now)
+        stage.rested(lane, now)
+
+    def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage, now: float) -> None:
+        if work.is_finish:
+            self._finish_ended(work, failure, now)
+        elif failure is not None and retry_of(work, failure, stage):
+            stage.put_back([work])
+        else:
+            work.is_suspect = False
+            self._flow.work_ended(work, SKIPPED if failure is None else _blamed(failure, work))
+
+    # --- Workers ------------------------------------------------------------------------------------------------
+
+    def _lane_up(self, event: LaneUp, now: float) -> None:
+        stage = self._flow.stages[event.stage]
+        lane = stage.lane(event.lane)
+        if lane is None or lane.place == event.place:
+            return
+        if lane.place is not None and not self._lose(stage, lane, now):
+            return
+        lane.place, lane.was_up, lane.failed_starts, lane.idle_since = event.place, True, 0, now
+        self._lanes[event.place] = stage, lane
+        if lane.is_closing:
+            lane.is_closing = False
+            close(lane)
+
+    def _lane_lost(self, event: LaneLost, now: float) -> None:
+        stage = self._flow.stages[event.stage]
+        lane = stage.lane(event.lane)
+        if lane is None:
+            return
+        if not (event.is_loss or lane.is_stopping):
+            self._fail(event.error)
+            return
+        if lane.is_closing:
+            self._lane_closed(event.stage, event.lane, now)
+            return
+        if not lane.was_up and not lane.is_stopping:
+            lane.failed_starts += 1
+            if lane.failed_starts >= MOST_FAILED_STARTS:
+                self._fail(event.error)
+                return
+        if self._lose(stage, lane, now):
+            self._effects.append(StartLane(stage.number, lane.number))
+
+    def _lane_closed(self, number: Vertex, lane_number: int, now: float) -> None:
+        stage = self._flow.stages[number]
+        lane = stage.lane(lane_number)
+        if lane is None:
+            return
+        if lane.is_closing:
+            self._forget_place(lane)
+            stage.put_back(lane.lose())
+            stage.lanes.remove(lane)
+        elif self._lose(stage, lane, now):
+            self._effects.append(StartLane(number, lane_number))
+
+    def _lose(self, stage: Stage, lane: Lane, now: float) -> bool:
+        """Take back what a worker had that is gone. False if the stream can't go on without its state."""
+        was_stopped = lane.is_stopping
+        error = None if was_stopped else state_loss(stage, lane)
+        if error is not None:
+            self._fail(error)
+            return False
+        self._forget_place(lane)
+        works = lane.lose()
+        lane.is_stopping = False
+        if works and works[0].is_finish:
+            return self._finish_lost(stage, lane, works[0], now)
+        again, given_up = (works, []) if was_stopped else to_do_again(works, stage)
+        stage.put_back(again)
+        for work, failure in given_up:
+            self._flow.work_ended(work, failure)
+        return True
+
+    def _forget_place(self, lane: Lane) -> None:
+        if lane.place is not None:
+            del self._lanes[lane.place]
+
+    def _stop_overdue(self, stage: Stage, lane: Lane) -> None:
+        """Stop a worker whose item has taken too long. What it had beside that is done again."""
+        error = state_loss(stage, lane)
+        if error is not None:
+            self._fail(error)
+            return
+        late = next(iter(lane.outstanding.values()))
+        del lane.outstanding[late.number]
+        lane.is_stopping = True
+        seconds = stage.vertex.function.timeout
+        failure = Failure(
+            "timeout", b"", f"it took longer than its time limit of {seconds} s", stage=stage.number
+        )
+        self._effects.append(StopLane(stage.number, lane.number))
+        if retry_of(late, failure, stage):
+            stage.put_back([late])
+        else:
+            self._flow.work_ended(late, _blamed(failure, late))
+
+    def _fail(self, error: HandoffError) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._effects.append(StreamFailed(error))
+
+    # --- Values -------------------------------------------------------------------------------------------------
+
+    def _input_lost(self, event: InputLost) -> None:
+        found = self._lanes.get(event.place)
+        if found is None:
+            return
+        stage, lane = found
+        works = list(lane.outstanding.values())
+        at = next((at for at, work in enumerate(works) if self._takes(work, event)), None)
+        if at is None:
+            return
+        self._do_again(self._flow.values.lost(event.index, event.reason))
+        # The worker has got none of these.
+        for work in works[at:]:
+            del lane.outstanding[work.number]
+        stage.put_back(works[at:])
+
+    def _takes(self, work: Work, event: InputLost) -> bool:
+        values = map(self._flow.values.current, work.values)
+        return any(getattr(value, "index", None) == event.index for value in values)
+
+    def _do_again(self, works: Iterable[Work]) -> None:
+        for work in works:
+            work.is_made_again = True
+            self._flow.stages[work.stage].put_back([work])
+
+    # --- The end ------------------------------------------------------------------------------------------------
+
+    def _finish_gave(self, work: Work, end: StageEnd, now: float) -> None:
+        number = self.next_number
+        self.next_number += 1
+        self._flow.pass_over(number, self._draining.beside(work.stage), now)
+        self._flow.result_of_finish(work, number, end)
+
+    def _finish_ended(self, work: Work, failure: Failure | None, now: float) -> None:
+        if failure is not None:
+            self._finish_gave(work, StageEnd(work.number, _blamed(failure, work)), now)
+        self._draining.finished(work)
+        assert work.results is not None
+        self._flow.end(work.results)
+
+    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, now: float) -> bool:
+        work.deaths += 1
+        if work.given:
+            name = repr_of(stage.vertex.function.id)
+            self._fail(HandoffError(f"stage {name} has lost its worker while finish gave the last results"))
+            return False
+        if work.deaths < MOST_DEATHS:
+            self._draining.again(stage, lane, work)
+        else:
+            reason = f"its worker has died {work.deaths} times in finish"
+            self._finish_ended(work, Failure("worker", b"", reason, attempts=work.deaths), now)
+        return True
+
+    # --- After each event ---------------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> list[StreamEffect]:
+        self._flow.settle(now)
+        self._draining.step()
+        sent: list[StreamEffect] = []
+        while self._fill(now):
+            self._flow.settle(now)
+            self._draining.step()
+        for stage in self._flow.stages.values():
+            for lane in stage.lanes:
+                sent += lane.take_message()
+        effects, self._effects = self._effects, []
+        effects += sent
+        effects += self._flow.hand_out()
+        dropped = self._flow.values.take_dropped()
+        if dropped:
+            effects.append(DropValues(dropped))
+        return [*effects, *self._tell_of_room()]
+
+    def _fill(self, now: float) -> bool:
+        """Give workers what they should have. True if an item turned out to be lost, so that there is more to do."""
+        has_changed = False
+        for stage in self._flow.stages.values():
+            for work in list(stage.fill(now, self)):
+                self._flow.refused_by_loss(work)
+                has_changed = True
+            if stage.vertex.is_generator or self._draining.has_begun:
+                for lane in stage.lanes:
+                    for work in lane.outstanding.values():
+                        stage.more_credit(work, lane, now, may_grow=self._has_bytes_left)
+        return has_changed
+
+    def _tell_of_room(self) -> list[StreamEffect]:
+        told: list[StreamEffect] = []
+        has_room = self.has_room
+        if has_room and self._was_full:
+            told.append(RoomFreed())
+        self._was_full = not has_room
+        if (
+            self._draining.is_closing
+            and not self._is_drained
+            and not any(stage.lanes for stage in self.stages)
+        ):
+            self._is_drained = True
+            told.append(StreamDrained())
+        return told
+
+
+def _blamed(outcome: Outcome, work: Work) -> Outcome:
+    """Say with a failure at which stage it came, and how often the item was tried."""
+    if not isinstance(outcome, Failure):
+        return outcome
+    return Failure(
+        outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, max(1, work.failures)
+    )

@@ -1,0 +1,162 @@
+"""The results of a stream: joined over its sinks, in order, for those who have pushed."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from handoff_actors.core.stream.events import (
+    Failure,
+    Outcome,
+    ResultsReady,
+    Skipped,
+    Stored,
+    StreamResult,
+    Vertex,
+)
+from handoff_actors.core.stream.keys import Key
+from handoff_actors.core.stream.scope import Scope
+from handoff_actors.core.stream.sequencing import Sequencer
+
+#: A result with the scope in which it counts, until it is taken; or None where a key has none. True: the last of its item.
+_Entry = tuple[tuple[StreamResult, Scope] | None, bool]
+
+
+@dataclass(slots=True, eq=False)
+class Item(Scope):
+    """What was pushed at once, with all that has become of it."""
+
+    number: int = 0
+    owner: int = 0
+    #: All its results have come.
+    is_whole: bool = False
+    #: Results that wait for those of earlier items.
+    ready: list[tuple[StreamResult, Scope]] = field(default_factory=list)
+    #: Puts the results of generators in order; None where there is at most one result, or no order.
+    order: Sequencer[_Entry] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Owner:
+    #: Items whose results have not all been handed out, in the order of their pushes; empty where results come as they are.
+    items: deque[Item] = field(default_factory=deque)
+    #: Results that can be handed out, and those that have been and were not taken.
+    pending: list[tuple[StreamResult, Scope]] = field(default_factory=list)
+    untaken: deque[tuple[StreamResult, Scope]] = field(default_factory=deque)
+    #: The number of its items that are in flight.
+    in_flight: int = 0
+    is_gone: bool = False
+
+
+class Results:
+    """The items that are in flight, and the results that have not been taken."""
+
+    def __init__(self, length: int, *, ordered: bool) -> None:
+        """Keys of results have `length` parts."""
+        self._length = length
+        self._ordered = ordered
+        #: By number, in the order of their pushes.
+        self.items: dict[int, Item] = {}
+        self._owners: dict[int, _Owner] = {}
+        #: Owners with pending results.
+        self._changed: dict[int, None] = {}
+
+    def add(self, number: int, owner: int, parent: Scope | None = None) -> Item:
+        """Take note of an item that was pushed."""
+        item = self.items[number] = Item(parent, number=number, owner=owner)
+        if parent is not None:
+            parent.alive += 1
+        known = self._owners.setdefault(owner, _Owner())
+        known.in_flight += 1
+        if self._ordered:
+            known.items.append(item)
+            if self._length > 1:
+                item.order = Sequencer(self._length, (number,) + (0,) * (self._length - 1))
+        return item
+
+    def came(self, key: Key, count: int | None, outcomes: Mapping[Vertex, Outcome], scope: Scope) -> bool:
+        """Take what the sinks have given for one key. Returns True if that counts in its scope until it is taken."""
+        item = self.items[key[0]]
+        result = _result(item.number, outcomes)
+        entry: _Entry = (None if result is None else (result, scope)), len(key) == 1
+        for each, is_last in [entry] if item.order is None else item.order.add(key, count, entry):
+            if each is not None:
+                item.ready.append(each)
+            item.is_whole = item.is_whole or is_last
+        self._hand_on(item)
+        return result is not None
+
+    def _hand_on(self, item: Item) -> None:
+        owner = self._owners[item.owner]
+        if not self._ordered:
+            owner.pending += item.ready
+            item.ready = []
+        while owner.items and (owner.items[0].ready or owner.items[0].is_whole):
+            first = owner.items[0]
+            owner.pending += first.ready
+            first.ready = []
+            if not first.is_whole:
+                break
+            owner.items.popleft()
+        if owner.pending:
+            self._changed[item.owner] = None
+
+    def hand_out(self) -> tuple[list[ResultsReady], list[tuple[StreamResult, Scope]]]:
+        """The results that have become ready since this was last asked; and those of owners that are gone, which count as taken."""
+        ready: list[ResultsReady] = []
+        unwanted: list[tuple[StreamResult, Scope]] = []
+        for number in self._changed:
+            owner = self._owners[number]
+            pending, owner.pending = owner.pending, []
+            if owner.is_gone:
+                unwanted += pending
+            else:
+                owner.untaken += pending
+                ready.append(ResultsReady(number, [result for result, _ in pending]))
+        self._changed.clear()
+        return ready, unwanted
+
+    def taken(self, number: int, count: int) -> list[tuple[StreamResult, Scope]]:
+        """Note that an owner has taken so many results. Returns them."""
+        owner = self._owners.get(number)
+        return (
+            [] if owner is None else [owner.untaken.popleft() for _ in range(min(count, len(owner.untaken)))]
+        )
+
+    def owner_gone(self, number: int) -> list[tuple[StreamResult, Scope]]:
+        """Hand nothing out any more to an owner. Returns what it has not taken."""
+        owner = self._owners.get(number)
+        if owner is None:
+            return []
+        owner.is_gone = True
+        untaken, owner.untaken = list(owner.untaken), deque()
+        return untaken
+
+    def forget(self, item: Item) -> None:
+        """Forget an item of which nothing is alive, and an owner that has no other."""
+        del self.items[item.number]
+        owner = self._owners[item.owner]
+        owner.in_flight -= 1
+        if not owner.in_flight:
+            del self._owners[item.owner]
+
+    @property
+    def untaken(self) -> int:
+        """The number of results that were handed out and not taken."""
+        return sum(len(owner.untaken) for owner in self._owners.values())
+
+
+def _result(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:
+    """The result, or None where all sinks were skipped."""
+    values: dict[Vertex, bytes | Stored | Skipped] = {}
+    for sink, outcome in outcomes.items():
+        if isinstance(outcome, Failure):
+            return StreamResult(number, outcome)
+        values[sink] = outcome
+    if all(isinstance(value, Skipped) for value in values.values()):
+        return None
+    return StreamResult(number, values)
+
+
+def values_of(result: StreamResult) -> Sequence[Outcome]:
+    """The values that a result is made of."""
+    return [] if isinstance(result.outcome, Failure) else list(result.outcome.values())

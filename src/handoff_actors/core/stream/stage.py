@@ -1,0 +1,318 @@
+"""One stage of a stream: the items that wait for it, and which of its workers gets which."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+from handoff_actors.core.stream.events import Failure, Outcome, Vertex
+from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.work import Work
+from handoff_actors.graph.stream_plan import StreamVertex
+from handoff_actors.moving_average import smoothed
+from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch, RunItem
+
+#: A worker is given about so much to do beyond what it works on, so that it never waits for a message.
+AHEAD_S: Final = 0.005
+#: Overhead of a worker per item, besides the user's code.
+OVERHEAD_S: Final = 0.000002
+MAX_AHEAD: Final = 4096
+#: Weight of the latest answer in the moving average of the time that an item takes.
+SMOOTHING: Final = 0.3
+#: An incomplete batch without a time limit of its own goes out when nothing has come for so long.
+BATCH_PAUSE_S: Final = 0.1
+#: An item ends as a failure when it was so often alone on a worker that died.
+MOST_DEATHS: Final = 3
+#: More workers are started, up to the most that the stage may have, when items have waited for so long while all were busy;
+WAITED_S: Final = 0.2
+#: and ended again, down to the least, when they have been idle for so long.
+IDLE_S: Final = 10.0
+
+
+class Gate(Protocol):
+    """What an item has to pass before it is given to a worker."""
+
+    def may_start(self, work: Work) -> bool:
+        """False while the values that are on their way are too large, unless this is the oldest item."""
+
+    def current(self, value: Outcome) -> Outcome | None:
+        """What stands for a value now; None while it is being made again."""
+
+    def is_last(self, stage: Vertex) -> bool:
+        """True if nothing more can come to a stage before something that it has already is out."""
+
+
+class Stage:
+    """A stage's queue and workers."""
+
+    def __init__(self, vertex: StreamVertex, max_retries: int, window: int) -> None:
+        function = vertex.function
+        self.vertex = vertex
+        self.number = vertex.number
+        self.max_retries = max_retries if function.max_retries is None else function.max_retries
+        least, most = (
+            function.parallelism if isinstance(function.parallelism, tuple) else (function.parallelism,) * 2
+        )
+        is_async = vertex.is_async and not vertex.is_generator
+        self.concurrency = most if is_async else 1
+        self.is_keyed = function.key is not None
+        self.is_batched = function.batch_size is not None or function.batch_timeout is not None
+        #: An async worker runs many items itself, and keys are divided among a fixed number of workers.
+        self.least = 1 if is_async else most if self.is_keyed else least
+        self.most = 1 if is_async else most
+        self.lanes = [Lane(number) for number in range(self.least)]
+        self.seconds: float | None = None
+        #: Items that have ended here, and the seconds that the code took for them.
+        self.ended = 0
+        self.busy_s = 0.0
+        self._window = window
+        self._timeout_s = function.timeout
+        self._batch_size = function.batch_size or (1 << 62)
+        self._batch_timeout_s = function.batch_timeout
+        self._queues: list[deque[Work]] = [deque() for _ in range(self.least if self.is_keyed else 1)]
+        self._first_at: float | None = None
+        self._last_at = 0.0
+        self._waits_since: float | None = None
+
+    @property
+    def is_in_order(self) -> bool:
+        """True if there is one worker, or one for each key, which can have items in order."""
+        return self.concurrency == 1 and (self.most == 1 or self.is_keyed)
+
+    @property
+    def waiting(self) -> int:
+        """Items that no worker has been given."""
+        return sum(map(len, self._queues))
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no item waits here or is being worked on."""
+        return not self.waiting and not any(lane.outstanding for lane in self.lanes)
+
+    def lane(self, number: int) -> Lane | None:
+        """The worker with this number, if there is one."""
+        return next((lane for lane in self.lanes if lane.number == number), None)
+
+    # --- The queue ----------------------------------------------------------------------------------------------
+
+    def add(self, work: Work, now: float) -> None:
+        """Queue an item."""
+        self._queue_of(work).append(work)
+        if self._first_at is None:
+            self._first_at = now
+        self._last_at = now
+
+    def put_back(self, works: Iterable[Work]) -> None:
+        """Queue items again, in front."""
+        for work in reversed(list(works)):
+            self._queue_of(work).appendleft(work)
+            if self._first_at is None:
+                self._first_at = self._last_at
+
+    def clear(self) -> list[Work]:
+        """Forget all items. Returns them."""
+        works = [work for queue in self._queues for work in queue]
+        for queue in self._queues:
+            queue.clear()
+        for lane in self.lanes:
+            works += lane.outstanding.values()
+            lane.outstanding.clear()
+        return works
+
+    def _queue_of(self, work: Work) -> deque[Work]:
+        return self._queues[(work.lane_hash or 0) % len(self._queues)]
+
+    # --- Who gets what ------------------------------------------------------------------------------------------
+
+    def fill(self, now: float, gate: Gate) -> Iterator[Work]:
+        """Give workers as many items as they should have. Gives the items that can't be worked on, as a value of theirs is lost."""
+        for number, queue in enumerate(self._queues):
+            if not queue:
+                continue
+            lanes = [self.lanes[number]] if self.is_keyed else self.lanes
+            yield from self._fill(queue, [lane for lane in lanes if self._room(lane) > 0], now, gate)
+        self._note_waiting(now)
+
+    def _fill(self, queue: deque[Work], lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
+        lanes.sort(key=lambda lane: len(lane.outstanding))
+        for place, lane in enumerate(lanes):
+            if self.is_batched:
+                yield from self._give_batch(queue, lane, now, gate)
+                continue
+            share = -(-len(queue) // (len(lanes) - place))
+            for _ in range(min(share, self._room(lane))):
+                if not queue or not gate.may_start(queue[0]) or (queue[0].is_suspect and lane.outstanding):
+                    break
+                if (values := _current(queue[0], gate)) is None:
+                    return
+                work = queue.popleft()
+                if any(isinstance(value, Failure) for value in values):
+                    yield work
+                    continue
+                self._give(work, values, lane, now)
+                if work.is_suspect:
+                    break
+
+    def _room(self, lane: Lane) -> int:
+        if not lane.is_usable or lane.has_suspect:
+            return 0
+        held = len(lane.outstanding)
+        if self.is_batched:
+            return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
+        if self.vertex.is_generator:
+            return 1 - held
+        if self._timeout_s is not None or self.seconds is None:
+            return self.concurrency - held
+        ahead = int(AHEAD_S / (self.seconds + OVERHEAD_S))
+        return self.concurrency + min(MAX_AHEAD, ahead) - held
+
+    def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float) -> None:
+        rows = lane.value_rows(values)
+        if self.vertex.is_generator:
+            work.credit = max(1, self._window - work.results_alive)
+            lane.rows.append(Generate(work.number, rows, work.given, work.credit))
+        else:
+            lane.rows.append(RunItem(work.number, rows))
+        self._hold(work, lane, now)
+
+    def _hold(self, work: Work, lane: Lane, now: float) -> None:
+        lane.outstanding[work.number] = work
+        lane.idle_since = None
+        if lane.deadline is None:
+            self._set_deadline(lane, now)
+
+    def _set_deadline(self, lane: Lane, now: float) -> None:
+        """A time limit is for one call, or from one result of a generator to the next."""
+        works = lane.outstanding.values()
+        waits = all(work.credit <= 0 for work in works) if self.vertex.is_generator else not works
+        lane.deadline = None if self._timeout_s is None or waits else now + self._timeout_s
+
+    def rested(self, lane: Lane, now: float) -> None:
+        """Take note that a worker has ended something."""
+        self._set_deadline(lane, now)
+        if not lane.outstanding:
+            lane.idle_since = now
+
+    def more_credit(self, work: Work, lane: Lane, now: float, *, may_grow: bool) -> None:
+        """Let a generator go on, as soon as half of the results that it may have on their way are out."""
+        if not (self.vertex.is_generator or work.is_finish):
+            return
+        wanted = self._window if may_grow else 1
+        spare = wanted - work.results_alive - work.credit
+        if work.credit <= 0 and spare > 0 and spare * 2 >= wanted:
+            work.credit += spare
+            lane.rows.append(GenerateMore(work.number, spare))
+            self._set_deadline(lane, now)
+
+    # --- Batches ------------------------------------------------------------------------------------------------
+
+    def _give_batch(self, queue: deque[Work], lane: Lane, now: float, gate: Gate) -> Iterator[Work]:
+        while len(queue) >= self._batch_size or self._is_batch_due(queue, now, gate):
+            if (
+                (queue[0].is_suspect and lane.outstanding)
+                or not gate.may_start(queue[0])
+                or not self._room(lane)
+            ):
+                return
+            size = 1 if queue[0].is_suspect else min(len(queue), self._batch_size)
+            members = []
+            while queue and size:
+                if (values := _current(queue[0], gate)) is None:
+                    break
+                work = queue.popleft()
+                if any(isinstance(value, Failure) for value in values):
+                    yield work
+                    continue
+                members.append((work.number, lane.value_rows(values)))
+                self._hold(work, lane, now)
+                size -= 1
+            if not members:
+                return
+            lane.rows.append(RunBatch(members))
+            self._first_at = now if queue else None
+
+    def _is_batch_due(self, queue: deque[Work], now: float, gate: Gate) -> bool:
+        if not queue:
+            return False
+        at = self._batch_due_at
+        return (at is not None and now >= at) or queue[0].is_suspect or gate.is_last(self.number)
+
+    @property
+    def _batch_due_at(self) -> float | None:
+        if self._first_at is None:
+            return None
+        if self._batch_timeout_s is None:
+            return self._last_at + BATCH_PAUSE_S
+        return self._first_at + self._batch_timeout_s
+
+    # --- Time ---------------------------------------------------------------------------------------------------
+
+    def learn(self, seconds: float, items: int) -> None:
+        """Take note of the time that items took."""
+        self.ended += items
+        self.busy_s += seconds
+        self.seconds = smoothed(self.seconds, seconds / max(1, items), SMOOTHING)
+
+    def overdue(self, now: float) -> list[Lane]:
+        """The workers whose item has taken too long."""
+        return [
+            lane
+            for lane in self.lanes
+            if lane.deadline is not None and now >= lane.deadline and not lane.is_stopping
+        ]
+
+    def wants_lane(self, now: float) -> bool:
+        """True if there should be one more worker."""
+        is_starting = any(lane.place is None for lane in self.lanes)
+        return (
+            self._waits_since is not None
+            and now >= self._waits_since + WAITED_S
+            and len(self.lanes) < self.most
+            and not is_starting
+        )
+
+    def surplus_lane(self, now: float) -> Lane | None:
+        """A worker that has been idle for long, and is more than the least."""
+        if len(self.lanes) <= self.least:
+            return None
+        return next(
+            (
+                lane
+                for lane in self.lanes[self.least :]
+                if lane.idle_since is not None and now >= lane.idle_since + IDLE_S
+            ),
+            None,
+        )
+
+    @property
+    def wake_at(self) -> float | None:
+        """The next time at which something here is due."""
+        times = [lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping]
+        if self.is_batched and self.waiting and (due := self._batch_due_at) is not None and self._has_room():
+            times.append(due)
+        if self._waits_since is not None and len(self.lanes) < self.most:
+            times.append(self._waits_since + WAITED_S)
+        if len(self.lanes) > self.least:
+            times += [
+                lane.idle_since + IDLE_S for lane in self.lanes[self.least :] if lane.idle_since is not None
+            ]
+        return min(times, default=None)
+
+    def _has_room(self) -> bool:
+        return any(self._room(lane) > 0 for lane in self.lanes)
+
+    def _note_waiting(self, now: float) -> None:
+        if not self.waiting or self._has_room():
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = now
+
+
+def _current(work: Work, gate: Gate) -> list[Outcome] | None:
+    """The values of an item as they are now; None while one of them is being made again."""
+    values: list[Outcome] = []
+    for value in work.values:
+        now = gate.current(value)
+        if now is None:
+            return None
+        values.append(now)
+    return values

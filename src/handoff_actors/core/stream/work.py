@@ -1,0 +1,40 @@
+"""One call of a stage's code: an item with the values that it takes there, until it has ended."""
+
+from dataclasses import dataclass
+
+from handoff_actors.core.stream.events import Outcome, Stored, Vertex
+from handoff_actors.core.stream.keys import Key
+from handoff_actors.core.stream.scope import Scope
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """An item at a stage, for which the code is to be called."""
+
+    number: int
+    stage: Vertex
+    key: Key
+    values: list[Outcome]
+    scope: Scope
+    #: The hash by which its worker is chosen; None: any may do it.
+    lane_hash: int | None = None
+    #: How often the code has raised, or was stopped at its time limit.
+    failures: int = 0
+    #: How often it was alone on a worker that died.
+    deaths: int = 0
+    #: It was on a worker that died: until it has ended, it is on a worker alone.
+    is_suspect: bool = False
+    #: The stored value that it has made; and whether it is to make that again, as it is lost.
+    result: Stored | None = None
+    is_made_again: bool = False
+    #: Of a generator: what has come of its results; the number of those that have come, and of those that may still.
+    results: Scope | None = None
+    given: int = 0
+    credit: int = 0
+    #: `finish` is called, and not the code.
+    is_finish: bool = False
+
+    @property
+    def results_alive(self) -> int:
+        """The results of a generator that goes on of which something is alive."""
+        return 0 if self.results is None else self.results.alive - 1
