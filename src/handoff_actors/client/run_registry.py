@@ -43,12 +43,12 @@ from handoff_actors.ids import FunctionId, Index, RunId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.members import Advert, Backlog, RunProgress
 from handoff_actors.wire.messages.runs import Output
-from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from handoff_actors.actors.app.streams.stream_actor import StreamActor
     from handoff_actors.core.run.explain import Explanation
+    from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 
 
 #: Encodes the plan of functions that are added to a run, and finds out which of them need not run.

@@ -50,7 +50,6 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.retry_on import RetryOn
-from handoff_actors.text import repr_of
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
 from handoff_actors.workers.child.running_job import is_worker

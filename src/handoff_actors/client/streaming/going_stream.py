@@ -3,11 +3,11 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.streams.stream_actor import StreamActor
 from handoff_actors.actors.app.streams.stream_host import StreamHost
+from handoff_actors.actors.driver import clock
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.client.growing.open_run import OpenRun
@@ -15,7 +15,9 @@ from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet
 from handoff_actors.client.streaming.push_queue import PushQueue
+from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
 from handoff_actors.core.stream.events import (
+    FINISH_OWNER,
     DrainStream,
     OwnerGone,
     Stored,
@@ -28,29 +30,29 @@ from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
 
-#: The owner of what is pushed by itself.
-PLAIN: Final = 0
-
 
 class GoingStream:
     """One stream, within its block. Hears what it comes to: see StreamListener."""
 
     def __init__(self, plan: StreamPlan, options: StreamOptions, run: OpenRun, host: StreamHost) -> None:
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self.machine = StreamMachine(plan, options)
-        runner = run.runner
+        self._runner = runner = run.runner
         self._lanes = Lanes(plan, run)
         self.actor = StreamActor(
             runner.run, self.machine, runner.values, INLINE_LIMIT, host, self._lanes, self
         )
         self._queue = PushQueue(lambda: self.machine.has_room)
-        self._owners = itertools.count(PLAIN)
+        self._owners = itertools.count(FINISH_OWNER)
         self._outlets: dict[int, Outlet] = {}
+        #: For what is pushed by itself, and for what stages give at the end.
         self.plain = self.new_outlet()
         #: The first workers of the stages, as far as they are not up yet.
         self._starting: set[tuple[Vertex, int]] = set()
-        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._started: asyncio.Future[None] = loop.create_future()
         self._error: HandoffError | None = None
+        self._in_flight = options.in_flight
+        self._began_at = clock()
         self._is_draining = False
         self._ended = asyncio.Event()
 
@@ -74,7 +76,6 @@ class GoingStream:
             return
         self._is_draining = True
         self._queue.close(HandoffError("the pipeline is being drained, or has been: it takes no more items"))
-        self.plain.fed()
         for outlet in list(self._outlets.values()):
             outlet.free()
         self.actor.feed(DrainStream())
@@ -82,6 +83,8 @@ class GoingStream:
     async def until_drained(self) -> None:
         """Wait until all is out, and all stages have ended. Raises HandoffError if the stream fails before that."""
         await self._ended.wait()
+        for outlet in list(self._outlets.values()):
+            await outlet.until_here()
         if self._error is not None:
             raise self._error.with_traceback(None)
 
@@ -101,6 +104,16 @@ class GoingStream:
         if self._starting and not self._started.done():
             self._started.set_exception(error)
         self._ended.set()
+
+    def explain(self) -> list[WorkerExplanation]:
+        """Explain each worker of each stage."""
+        by_id = {each.function_id: each for each in self._runner.explain()}
+        starts = {key: by_id[own] for key, own in self._lanes.ids.items() if own in by_id}
+        return explain(self.machine, starts)
+
+    def report(self) -> PipelineReport:
+        """Report on the stages."""
+        return report_on(self.machine, clock() - self._began_at, self._in_flight)
 
     # --- Items --------------------------------------------------------------------------------------------------
 
@@ -147,7 +160,9 @@ class GoingStream:
     def results_ready(self, owner: int, results: Sequence[StreamResult]) -> None:
         """See StreamListener."""
         outlet = self._outlets.get(owner)
-        if outlet is not None:
+        if outlet is None:
+            self.taken(owner, len(results))
+        else:
             outlet.arrived(results)
 
     def item_out(self, owner: int) -> None:
@@ -166,4 +181,6 @@ class GoingStream:
 
     def stream_drained(self) -> None:
         """See StreamListener."""
+        for outlet in list(self._outlets.values()):
+            outlet.end()
         self._ended.set()

@@ -30,6 +30,8 @@ class Lanes:
         #: Those that have not ended, by stage and lane.
         self._handles: dict[tuple[Vertex, int], RunHandle[Any]] = {}
         self._starts: dict[tuple[Vertex, int], int] = {}
+        #: The ids of their functions.
+        self.ids: dict[tuple[Vertex, int], FunctionId] = {}
 
     def going(self) -> set[tuple[Vertex, int]]:
         """The workers that have not ended, by stage and lane."""
@@ -44,6 +46,7 @@ class Lanes:
             self._loop.call_soon(ended, error)
             return
         self._handles[stage, lane] = handle
+        self.ids[stage, lane] = handle.id
         handle.add_done_callback(partial(self._ended, stage, lane, ended))
 
     def _call(self, stage: Vertex, lane: int) -> RunHandle[Any]:

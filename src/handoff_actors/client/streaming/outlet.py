@@ -55,6 +55,7 @@ class Outlet:
         self.pushed = 0
         self._out = 0
         self._is_fed = False
+        self._is_over = False
         #: Results count as in flight no more, once they are here.
         self._is_freed = False
         self._error: HandoffError | None = None
@@ -65,8 +66,9 @@ class Outlet:
     def arrived(self, results: Sequence[StreamResult]) -> None:
         """Take results, in order."""
         for result in results:
-            self._arrivals.append(self._arrival(result))
-        self._free_complete()
+            arrival = self._arrival(result)
+            self._arrivals.append(arrival)
+            self._free(arrival)
         self._changed.set()
 
     def item_out(self) -> None:
@@ -79,15 +81,29 @@ class Outlet:
         self._is_fed = True
         self._changed.set()
 
+    def end(self) -> None:
+        """Take note that no more results come."""
+        self._is_over = True
+        self._changed.set()
+
+    async def until_here(self) -> None:
+        """Wait until everything that is on its way is here."""
+        while any(arrival.missing for arrival in self._arrivals) and self._error is None:
+            self._changed.clear()
+            await self._changed.wait()
+
     def free(self) -> None:
         """Have results not count as in flight, from now on: the stream is to end, whether they are taken or not."""
         self._is_freed = True
-        self._free_complete()
+        for arrival in list(self._arrivals):
+            self._free(arrival)
 
     def fail(self, error: HandoffError) -> None:
         """Have no more results come: the stream has ended. What is complete can be taken still."""
         if self._error is None:
             self._error = error
+        for arrival in self._arrivals:
+            _give_up(arrival)
         self._changed.set()
 
     def drop(self) -> None:
@@ -103,11 +119,11 @@ class Outlet:
 
         Raises HandoffError if the stream has ended before that.
         """
-        while not (self._arrivals and self._is_complete(self._arrivals[0])):
+        while not self._arrivals or self._arrivals[0].missing:
+            if not self._arrivals and (self._is_over or (self._is_fed and self._out == self.pushed)):
+                return None
             if self._error is not None:
                 raise self._error.with_traceback(None)
-            if self._is_fed and self._out == self.pushed and not self._arrivals:
-                return None
             self._changed.clear()
             await self._changed.wait()
         return self._arrivals[0]
@@ -139,21 +155,15 @@ class Outlet:
                 arrival.failure = Failure("lost", b"", f"its value on node {value.node}: {fetched.reason}")
             else:
                 arrival.values[sink] = fetched
-            self._free_complete()
+            self._free(arrival)
             self._changed.set()
 
         arrival.give_up.append(self._source.fetch(value, done))
 
-    def _is_complete(self, arrival: Arrival) -> bool:
-        return arrival.missing == 0
-
-    def _free_complete(self) -> None:
-        if not self._is_freed:
-            return
-        for arrival in self._arrivals:
-            if not (arrival.is_taken or arrival.missing):
-                arrival.is_taken = True
-                self._source.taken(self.owner, 1)
+    def _free(self, arrival: Arrival) -> None:
+        if self._is_freed and not (arrival.is_taken or arrival.missing):
+            arrival.is_taken = True
+            self._source.taken(self.owner, 1)
 
 
 def _give_up(arrival: Arrival) -> None:

@@ -12,6 +12,7 @@ from handoff_actors.client.streaming.going_stream import GoingStream
 from handoff_actors.client.streaming.inputs import StreamInputs
 from handoff_actors.client.streaming.items import StreamItems
 from handoff_actors.client.streaming.outlet import Arrival
+from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation
 from handoff_actors.client.streaming.settings import StreamSettings
 from handoff_actors.client.streaming.source_map import mapped
 from handoff_actors.errors import HandoffError, ItemError
@@ -192,6 +193,17 @@ class Pipeline:
         stream = self._going()
         stream.drain()
         await stream.until_drained()
+
+    # --- Facts --------------------------------------------------------------------------------------------------
+
+    @property
+    def report(self) -> PipelineReport:
+        """The report on the stages, as they are now: items, items per second, what each waits for, and the bottleneck."""
+        return self._going().report()
+
+    def explain(self) -> list[WorkerExplanation]:
+        """Explain where each worker of each stage is, and what it waits for."""
+        return self._going().explain()
 
 
 def _reason_of(error: BaseException | None) -> HandoffError:

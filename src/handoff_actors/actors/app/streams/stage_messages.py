@@ -16,6 +16,7 @@ from handoff_actors.core.stream.events import (
     Stored,
     StreamEvent,
 )
+from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.wire.messages.stage_rows import (
     Generated,
     ItemsEnded,
@@ -27,7 +28,15 @@ from handoff_actors.workers.stage_protocol import from_stage
 
 
 def events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[StreamEvent]:
-    """List what a message of a stage on a node says, in order. Raises AssertionError for content that is none."""
+    """List what a message of a stage on a node says, in order. Raises RemoteProtocolError for content that is none."""
+    try:
+        return _events_of(name, message)
+    except (AssertionError, ValueError, TypeError) as error:
+        reason = f"the worker of a stage on node {name!r} has sent what is no part of the protocol: {error}"
+        raise RemoteProtocolError(reason) from error
+
+
+def _events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[StreamEvent]:
     place = Place(name, message.index, message.attempt)
     if isinstance(message, StageInputLost):
         return [InputLost(place, message.lost, message.reason)]

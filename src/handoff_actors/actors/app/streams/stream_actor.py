@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 from handoff_actors.actors.app.run_errors import as_ours
 from handoff_actors.actors.app.run_host import Buffer
+from handoff_actors.actors.app.streams.result_fetches import APP, ResultFetches
 from handoff_actors.actors.app.streams.stage_messages import events_of
 from handoff_actors.actors.app.streams.stage_outbox import StageOutbox
 from handoff_actors.actors.app.streams.stream_host import StageLanes, StreamHost, StreamListener
@@ -43,8 +44,6 @@ from handoff_actors.workers.stage_protocol import first_index
 
 log = logging.getLogger(__name__)
 
-#: The name of the app among the nodes that have values.
-APP: Final = ""
 #: Values that the app pushes have indices from here on. Attempts are counted from 1, so no stage has these.
 FIRST_PUSHED_INDEX: Final = first_index(Index(0), 0)
 
@@ -74,6 +73,7 @@ class StreamActor:
         #: Values in the app that are not dropped yet.
         self._pushed: set[Index] = set()
         self._outbox = StageOutbox(run, host.send)
+        self._fetches = ResultFetches(run, values, host, machine.current)
         self._driver: Driver[StreamEvent, StreamEffect] = Driver(machine, self._perform, self._crashed)
 
     def start(self) -> None:
@@ -101,10 +101,7 @@ class StreamActor:
 
     def fetch(self, value: Stored, done: Callable[[Buffer | FetchFailure], None]) -> Callable[[], None]:
         """Bring a stored value into the app, perhaps at once. Returns a function that gives up the fetch."""
-        if value.node == APP:
-            done(self._values[value.index])
-            return _nothing_to_give_up
-        return self._host.fetch(self._run, value.index, value.nbytes, [value.node], done)
+        return self._fetches.fetch(value, done)
 
     def stage_said(self, name: str, message: StageOutput | StageInputLost) -> None:
         """Take a message from a stage on a node."""
@@ -120,10 +117,12 @@ class StreamActor:
             self._driver.feed(event)
             if isinstance(event, LaneUp):
                 self._listener.lane_up(event.stage, event.lane)
+        self._fetches.look()
 
     def node_lost(self, name: str) -> None:
         """Take note that a node is gone."""
         self._driver.feed(NodeGone(name))
+        self._fetches.look()
 
     def close(self) -> None:
         """End the stream at once. Its workers end with their run."""
@@ -198,7 +197,3 @@ def _is_loss(error: HandoffError) -> bool:
     if isinstance(error, FunctionFailed):
         return isinstance(error, WorkerDied) or error.kind == "memory"
     return isinstance(error, NodeLost)
-
-
-def _nothing_to_give_up() -> None:
-    """Stand in for what would give up a fetch that has ended at once."""
