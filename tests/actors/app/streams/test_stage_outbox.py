@@ -1,14 +1,17 @@
 """Rows for workers of stages are sent together, but never behind values that they do not need."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from handoff_actors.actors.app.streams.stage_outbox import StageOutbox
 from handoff_actors.core.stream.events import Place
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.stage_rows import RunItem, ToStage
-from handoff_actors.wire.messages.stages import StageInput
 from handoff_actors.workers.stage_protocol import to_stage
+
+if TYPE_CHECKING:
+    from handoff_actors.wire.messages.stages import StageInput
 
 RUN = RunId(1)
 HERE = Place("n1", Index(0), Attempt(1))

@@ -1,0 +1,130 @@
+"""How pipelines end: drained, left with an exception, cancelled, failed."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+import handoff_actors as handoff
+from tests.client.streaming import stages
+from tests.client.streaming.test_pipelines import chain
+from tests.processes.app import App
+
+
+async def test_leaving_finishes_what_was_pushed_and_drops_its_results(app: App, tmp_path: Path) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.record, number, str(tmp_path / "seen"))
+    async with app.session.stream(dag) as pipeline:
+        for number in range(50):
+            await pipeline.push(number)
+
+    assert (tmp_path / "seen").read_text() == "".join(f"{number}\n" for number in range(50))
+    assert [item async for item in pipeline] == []
+    await app.until_idle()
+
+
+async def test_iterator_in_another_task_gets_the_rest(app: App) -> None:
+    results: list[int] = []
+
+    async def consume(pipeline: handoff.Pipeline) -> None:
+        async for item in pipeline:
+            await asyncio.sleep(0.005)
+            results.append(item)
+
+    async with app.session.stream(chain(stages.increment, stages.large)) as pipeline:
+        consuming = asyncio.ensure_future(consume(pipeline))
+        for number in range(30):
+            await pipeline.push(number)
+    await consuming
+
+    assert results == [bytes([number]) * 500_000 for number in range(1, 31)]
+    await app.until_idle()
+
+
+async def test_exception_in_the_block_stops_everything_at_once(app: App) -> None:
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        async with app.session.stream(chain(stages.sleep_for_ever, cost={"cpu": 1})) as pipeline:
+            await pipeline.push(1)
+            raise ZeroDivisionError
+
+    assert time.monotonic() - began < 10
+    assert app.node.advert().spare == app.node.advert().capabilities
+    with pytest.raises(handoff.HandoffError, match="ZeroDivisionError"):
+        await pipeline.push(2)
+    await app.until_idle()
+
+
+async def test_cancelling_the_block_stops_everything_at_once(app: App) -> None:
+    begun = asyncio.Event()
+
+    async def stream() -> None:
+        async with app.session.stream(chain(stages.sleep_for_ever, cost={"cpu": 1})) as pipeline:
+            await pipeline.push(1)
+            begun.set()
+            # Its drain would wait for ever, too.
+
+    task = asyncio.ensure_future(stream())
+    await begun.wait()
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert app.node.advert().spare == app.node.advert().capabilities
+    await app.until_idle()
+
+
+async def test_callers_in_other_tasks_hear_of_the_end(app: App) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with app.session.stream(chain(stages.sleep_for_ever), in_flight=1) as pipeline:
+            calling = asyncio.ensure_future(pipeline.call(1))
+            await asyncio.sleep(0.05)
+            pushing = asyncio.ensure_future(pipeline.push(2))
+            iterating = asyncio.ensure_future(anext(aiter(pipeline)))
+            await asyncio.sleep(0.05)
+            raise ZeroDivisionError
+
+    for task in (calling, pushing, iterating):
+        with pytest.raises(handoff.HandoffError, match="ZeroDivisionError"):
+            await task
+
+
+async def test_nothing_is_pushed_after_drain(app: App) -> None:
+    async with app.session.stream(chain(stages.increment)) as pipeline:
+        await pipeline.drain()
+        with pytest.raises(handoff.HandoffError, match="drained"):
+            await pipeline.push(1)
+        await pipeline.drain()
+
+
+async def test_calls_in_other_tasks_get_their_results_when_the_block_is_left(app: App) -> None:
+    async with app.session.stream(chain(stages.slow)) as pipeline:
+        calls = [asyncio.ensure_future(pipeline.call(number)) for number in range(5)]
+        await asyncio.sleep(0)
+
+    assert await asyncio.gather(*calls) == list(range(5))
+
+
+async def test_closing_the_session_ends_its_pipelines() -> None:
+    async with handoff.Session(seeds=()) as session:
+        await session.register_local_node({"cpu": 2, "memory": 8000})
+        pipeline = session.stream(chain(stages.increment))
+        await pipeline.__aenter__()
+        assert await pipeline.call(1) == 2
+        iterating = asyncio.ensure_future(anext(aiter(pipeline)))
+        await asyncio.sleep(0)
+
+    with pytest.raises(handoff.HandoffError):
+        await iterating
+    with pytest.raises(handoff.HandoffError):
+        await pipeline.push(1)
+
+
+async def test_pipeline_is_used_within_its_block(app: App) -> None:
+    pipeline = app.session.stream(chain(stages.increment))
+
+    with pytest.raises(handoff.HandoffError, match="async with"):
+        await pipeline.push(1)

@@ -1,0 +1,280 @@
+"""Items that are pushed into pipelines, and their results, on a real node with real workers."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+import handoff_actors as handoff
+from tests.client.streaming import stages
+from tests.processes.app import App
+
+
+def chain(*codes: Any, **options: Any) -> handoff.DAG:
+    """Stages behind one another, from one input; options are those of each of them."""
+    dag = handoff.DAG()
+    last = dag.call(None, type="input", id="in")
+    for number, code in enumerate(codes):
+        last = dag.call(code, last, id=f"stage{number}", **options)
+    return dag
+
+
+async def test_results_of_pushes_come_in_order_and_end_with_drain(app: App) -> None:
+    async with app.session.stream(chain(stages.increment, stages.double)) as pipeline:
+
+        async def push() -> list[int]:
+            numbers = [await pipeline.push(number) for number in range(200)]
+            await pipeline.drain()
+            return numbers
+
+        pushing = asyncio.ensure_future(push())
+        results = [item async for item in pipeline]
+
+    assert results == [2 * (number + 1) for number in range(200)]
+    assert await pushing == list(range(200))
+    await app.until_idle()
+
+
+async def test_pushes_beyond_in_flight_wait_until_results_are_taken(app: App) -> None:
+    async with app.session.stream(chain(stages.increment), in_flight=4) as pipeline:
+        for number in range(4):
+            await pipeline.push(number)
+        waiting = asyncio.ensure_future(pipeline.push(4))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+
+        iterator = aiter(pipeline)
+        assert await anext(iterator) == 1
+        assert await waiting == 4
+        assert [await anext(iterator) for _ in range(4)] == [2, 3, 4, 5]
+
+
+async def test_push_that_is_cancelled_uses_no_number(app: App) -> None:
+    async with app.session.stream(chain(stages.increment), in_flight=1) as pipeline:
+        assert await pipeline.push(0) == 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await pipeline.push(1)
+        iterator = aiter(pipeline)
+        assert await anext(iterator) == 1
+        assert await pipeline.push(10) == 1
+        assert await anext(iterator) == 11
+
+
+async def test_map_gives_results_in_the_order_of_the_items(app: App) -> None:
+    dag = chain(stages.uneven, parallelism=2)
+    async with app.session.stream(dag) as pipeline, aclosing(pipeline.map(range(30))) as results:
+        assert [item async for item in results] == list(range(30))
+
+
+async def test_map_without_order_gives_results_as_they_come(app: App) -> None:
+    async with app.session.stream(chain(stages.uneven, parallelism=2), ordered=False) as pipeline:
+        results = [item async for item in pipeline.map(range(20))]
+
+    assert sorted(results) == list(range(20))
+    assert results != list(range(20))
+
+
+async def test_map_takes_no_more_from_an_endless_source_than_there_is_room(app: App) -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    async with app.session.stream(chain(stages.increment), in_flight=8) as pipeline:
+        async with aclosing(pipeline.map(source())) as results:
+            first = [await anext(results) for _ in range(20)]
+        assert await pipeline.call(1) == 2
+
+    assert first == list(range(1, 21))
+    assert len(taken) < 40
+
+
+async def test_map_reads_async_sources_and_passes_on_what_they_raise(app: App) -> None:
+    async def source() -> AsyncIterator[int]:
+        for number in range(10):
+            await asyncio.sleep(0)
+            yield number
+        raise LookupError("no more")
+
+    results: list[int] = []
+    async with app.session.stream(chain(stages.increment)) as pipeline:
+        with pytest.raises(LookupError, match="no more"):
+            async for item in pipeline.map(source()):
+                results.append(item)  # noqa: PERF401 - what came before the error counts
+
+    assert results == list(range(1, 11))
+
+
+async def test_each_caller_gets_its_own_results(app: App) -> None:
+    async with app.session.stream(chain(stages.double_later, parallelism=8)) as pipeline:
+
+        async def mapped(start: int) -> list[int]:
+            return [item async for item in pipeline.map(range(start, start + 20))]
+
+        for number in range(5):
+            await pipeline.push(1000 + number)
+        first, second, own = await asyncio.gather(mapped(0), mapped(100), pipeline.call(7))
+        iterator = aiter(pipeline)
+        plain = [await anext(iterator) for _ in range(5)]
+
+    assert first == [2 * number for number in range(20)]
+    assert second == [2 * number for number in range(100, 120)]
+    assert own == 14
+    assert plain == [2 * (1000 + number) for number in range(5)]
+
+
+async def test_iterator_that_is_left_loses_nothing(app: App) -> None:
+    async with app.session.stream(chain(stages.increment)) as pipeline:
+        for number in range(10):
+            await pipeline.push(number)
+        first: list[int] = []
+        async for item in pipeline:
+            first.append(item)
+            if len(first) == 3:
+                break
+        await pipeline.drain()
+        rest = [item async for item in pipeline]
+
+    assert first == [1, 2, 3]
+    assert rest == [4, 5, 6, 7, 8, 9, 10]
+
+
+async def test_second_iterator_at_the_same_time_is_refused(app: App) -> None:
+    async with app.session.stream(chain(stages.increment)) as pipeline:
+        await pipeline.push(1)
+        async for item in pipeline:
+            assert item == 2
+            with pytest.raises(handoff.HandoffError, match="one iterator"):
+                aiter(pipeline)
+            break
+        await pipeline.push(2)
+        assert await anext(aiter(pipeline)) == 3
+
+
+async def test_errors_stand_in_the_place_of_results(app: App) -> None:
+    async with app.session.stream(chain(stages.fail_on_multiples_of_three, stages.double)) as pipeline:
+        results = [item async for item in pipeline.map(range(7))]
+
+    errors = [item for item in results if isinstance(item, handoff.ItemError)]
+    assert [item for item in results if item not in errors] == [2, 4, 8, 10]
+    assert [results.index(error) for error in errors] == [0, 3, 6]
+    assert errors[1].function_id == "stage0"
+    assert errors[1].number == 3
+    assert isinstance(errors[1].__cause__, ValueError)
+    assert str(errors[1].__cause__) == "3 is a multiple"
+
+
+async def test_errors_are_raised_in_their_place_and_iteration_goes_on(app: App) -> None:
+    dag = chain(stages.fail_on_multiples_of_three)
+    async with app.session.stream(dag, errors="raise") as pipeline:
+        for number in range(2, 6):
+            await pipeline.push(number)
+        iterator = aiter(pipeline)
+        assert await anext(iterator) == 2
+        with pytest.raises(handoff.ItemError, match="3 is a multiple"):
+            await anext(iterator)
+        assert [await anext(iterator), await anext(iterator)] == [4, 5]
+
+
+async def test_call_raises_the_error_of_its_item(app: App) -> None:
+    async with app.session.stream(chain(stages.fail_on_multiples_of_three)) as pipeline:
+        with pytest.raises(handoff.ItemError) as caught:
+            await pipeline.call(3)
+        assert await pipeline.call(4) == 4
+
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_call_gives_skip_and_lists_of_results(app: App) -> None:
+    async with app.session.stream(chain(stages.keep_even)) as pipeline:
+        assert await pipeline.call(1) is handoff.SKIP
+        assert await pipeline.call(2) == 2
+    async with app.session.stream(chain(stages.up_to, stages.increment)) as pipeline:
+        assert await pipeline.call(3) == [1, 2, 3]
+        assert await pipeline.call(0) == []
+
+
+async def test_skipped_items_have_no_place_among_the_results(app: App) -> None:
+    async with app.session.stream(chain(stages.keep_even, stages.double)) as pipeline:
+        assert [item async for item in pipeline.map(range(6))] == [0, 4, 8]
+
+
+async def test_value_that_can_not_be_pickled_uses_no_number(app: App) -> None:
+    async with app.session.stream(chain(stages.same)) as pipeline:
+        with pytest.raises(handoff.SerializationError, match="'in'"):
+            await pipeline.push(open)  # noqa: PTH123 - not called
+            await pipeline.push((number for number in range(3)))
+        assert await pipeline.push(1) in {0, 1}
+
+
+async def test_dicts_are_values_where_there_is_one_input(app: App) -> None:
+    async with app.session.stream(chain(stages.same)) as pipeline:
+        assert await pipeline.call({"in": 3}) == {"in": 3}
+
+
+async def test_several_inputs_and_several_sinks(app: App) -> None:
+    dag = handoff.DAG()
+    left, right = dag.call(None, type="input", id="left"), dag.call(None, type="input", id="right")
+    total = dag.call(stages.add, left, right, id="total")
+    double = dag.call(stages.double, total, id="double")
+    more = dag.call(stages.increment, total, id="more")
+    async with app.session.stream(dag) as pipeline:
+        with pytest.raises(ValueError, match="right"):
+            await pipeline.push({"left": 1})
+        with pytest.raises(TypeError, match="left"):
+            await pipeline.push(3)
+        item = await pipeline.call({left: 1, "right": 2, "other": 5})
+        items = [each async for each in pipeline.map({"left": n, "right": n} for n in range(10))]
+
+    assert item == {"double": 6, "more": 4}
+    assert (item[double], item[more]) == (6, 4)
+    assert [each["double"] for each in items] == [4 * n for n in range(10)]
+    with pytest.raises(KeyError):
+        _ = item[total]
+
+
+async def test_input_alone_passes_items_through(app: App) -> None:
+    dag = handoff.DAG()
+    dag.call(None, type="input", id="in")
+    async with app.session.stream(dag) as pipeline:
+        assert [item async for item in pipeline.map(range(100))] == list(range(100))
+        assert len(await pipeline.call(b"x" * 1_000_000)) == 1_000_000
+
+
+async def test_large_values_are_pushed_passed_on_and_brought_home(app: App) -> None:
+    dag = chain(stages.large, stages.same)
+    async with app.session.stream(dag) as pipeline:
+        results = [item async for item in pipeline.map(range(20))]
+    assert results == [bytes([number]) * 500_000 for number in range(20)]
+    async with app.session.stream(chain(stages.same, stages.check_large)) as pipeline:
+        pushed = (bytes([number]) * 500_000 for number in range(20))
+        assert [item async for item in pipeline.map(pushed)] == list(range(20))
+    await app.until_idle()
+
+
+async def test_pipelines_side_by_side_keep_their_items_apart(app: App) -> None:
+    async with (
+        app.session.stream(chain(stages.increment)) as first,
+        app.session.stream(chain(stages.double)) as second,
+    ):
+        assert await asyncio.gather(first.call(5), second.call(5)) == [6, 10]
+
+
+async def test_report_names_the_bottleneck(app: App) -> None:
+    async with app.session.stream(chain(stages.increment, stages.slow)) as pipeline:
+        async for _ in pipeline.map(range(30)):
+            pass
+        report = pipeline.report
+        explained = pipeline.explain()
+
+    assert report.bottleneck == "stage1"
+    assert report.stages["stage1"].items == 30
+    assert report.stages["stage1"].busy > report.stages["stage0"].busy
+    assert {each.function_id for each in explained} == {"stage0", "stage1"}
+    assert {each.node for each in explained} == {app.node.name}
