@@ -54,7 +54,7 @@ class Fold:
         self._first_hook = first_hook
         self._ignore_cost = ignore_cost
         inline_ids = [function_id for function_id in order if functions[function_id].type == "inline"]
-        _check_inline_sizes([functions[function_id] for function_id in inline_ids])
+        check_inline_sizes([functions[function_id] for function_id in inline_ids])
         self._inline_place = {function_id: place for place, function_id in enumerate(inline_ids)}
         self._template_numbers: dict[object, int] = {}
         #: The function whose template number was looked up last, and that number.
@@ -293,7 +293,7 @@ class _Consumer(Struct):
     environment: Environment | None
 
 
-def _check_inline_sizes(inlines: Sequence[Function]) -> None:
+def check_inline_sizes(inlines: Sequence[Function]) -> None:
     """Raise InvalidFunctionError for more inline calls than can be sent or evaluated. `inlines`: producers first."""
     depths: dict[FunctionId, int] = {}
     sizes: dict[FunctionId, int] = {}
