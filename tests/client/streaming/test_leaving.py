@@ -14,8 +14,8 @@ from tests.processes.app import App
 
 async def test_leaving_finishes_what_was_pushed_and_drops_its_results(app: App, tmp_path: Path) -> None:
     dag = handoff.DAG()
-    number = dag.call(None, type="input", id="in")
-    dag.call(stages.record, number, str(tmp_path / "seen"))
+    pushed = dag.call(None, type="input", id="in")
+    dag.call(stages.record, pushed, str(tmp_path / "seen"))
     async with app.session.stream(dag) as pipeline:
         for number in range(50):
             await pipeline.push(number)
@@ -26,7 +26,7 @@ async def test_leaving_finishes_what_was_pushed_and_drops_its_results(app: App, 
 
 
 async def test_iterator_in_another_task_gets_the_rest(app: App) -> None:
-    results: list[int] = []
+    results: list[bytes] = []
 
     async def consume(pipeline: handoff.Pipeline) -> None:
         async for item in pipeline:
@@ -45,10 +45,15 @@ async def test_iterator_in_another_task_gets_the_rest(app: App) -> None:
 
 async def test_exception_in_the_block_stops_everything_at_once(app: App) -> None:
     began = time.monotonic()
-    with pytest.raises(ZeroDivisionError):
-        async with app.session.stream(chain(stages.sleep_for_ever, cost={"cpu": 1})) as pipeline:
+    pipeline = app.session.stream(chain(stages.sleep_for_ever, cost={"cpu": 1}))
+
+    async def stream() -> None:
+        async with pipeline:
             await pipeline.push(1)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await stream()
 
     assert time.monotonic() - began < 10
     assert app.node.advert().spare == app.node.advert().capabilities
@@ -78,16 +83,21 @@ async def test_cancelling_the_block_stops_everything_at_once(app: App) -> None:
 
 
 async def test_callers_in_other_tasks_hear_of_the_end(app: App) -> None:
-    with pytest.raises(ZeroDivisionError):
+    waiting: list[asyncio.Future[object]] = []
+
+    async def stream() -> None:
         async with app.session.stream(chain(stages.sleep_for_ever), in_flight=1) as pipeline:
-            calling = asyncio.ensure_future(pipeline.call(1))
+            waiting.append(asyncio.ensure_future(pipeline.call(1)))
             await asyncio.sleep(0.05)
-            pushing = asyncio.ensure_future(pipeline.push(2))
-            iterating = asyncio.ensure_future(anext(aiter(pipeline)))
+            waiting.append(asyncio.ensure_future(pipeline.push(2)))
+            waiting.append(asyncio.ensure_future(anext(aiter(pipeline))))
             await asyncio.sleep(0.05)
             raise ZeroDivisionError
 
-    for task in (calling, pushing, iterating):
+    with pytest.raises(ZeroDivisionError):
+        await stream()
+
+    for task in waiting:
         with pytest.raises(handoff.HandoffError, match="ZeroDivisionError"):
             await task
 

@@ -93,7 +93,8 @@ async def test_stream_whose_state_was_its_truth_fails(app: App) -> None:
     dag = handoff.DAG()
     number = dag.call(None, type="input", id="in")
     dag.call(stages.pid_of, dag.call(stages.count, number, init=stages.start_counting))
-    with pytest.raises(handoff.HandoffError, match="state"):
+
+    async def stream() -> None:
         async with app.session.stream(dag) as pipeline:
             assert (await pipeline.call(1))[0] == 101
             for process in psutil.Process().children(recursive=True):
@@ -102,4 +103,7 @@ async def test_stream_whose_state_was_its_truth_fails(app: App) -> None:
             async with asyncio.timeout(10):
                 while True:
                     await pipeline.call(1)
+
+    with pytest.raises(handoff.HandoffError, match="state"):
+        await stream()
     await app.until_idle()

@@ -30,7 +30,9 @@ from tests.client.streaming.test_pipelines import chain
         ({"in_fligth": 3}, TypeError),
     ],
 )
-async def test_options_that_are_not_allowed_are_named(options: dict[str, Any], error: type[Exception]) -> None:
+async def test_options_that_are_not_allowed_are_named(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error, match=next(iter(options))):
         handoff.Session().stream(chain(stages.increment), **options)
 

@@ -11,6 +11,7 @@ from handoff_actors.actors.driver import clock
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.client.growing.open_run import OpenRun
+from handoff_actors.client.streaming.capacity import check_capacity, needs_of
 from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet
@@ -51,6 +52,8 @@ class GoingStream:
         self._starting: set[tuple[Vertex, int]] = set()
         self._started: asyncio.Future[None] = loop.create_future()
         self._error: HandoffError | None = None
+        self._host = host
+        self._needs = needs_of(plan)
         self._in_flight = options.in_flight
         self._began_at = clock()
         self._is_draining = False
@@ -58,12 +61,21 @@ class GoingStream:
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Start all stages, and wait until they take items. Raises the error of the first that can't."""
+    async def start(self, look_after_s: float) -> None:
+        """Start all stages, and wait until they take items. Raises the error of the first that can't.
+
+        If none has been up for `look_after_s`, raises AllocationError if the nodes can't hold all of them at once.
+        """
         self.actor.start()
         self._starting = self._lanes.going()
-        if self._starting:
-            await self._started
+        while self._starting:
+            missing = len(self._starting)
+            await asyncio.wait([self._started], timeout=look_after_s)
+            if self._started.done():
+                self._started.result()
+            elif len(self._starting) == missing:
+                offers = {advert.name: dict(advert.capabilities) for advert in self._host.adverts()}
+                check_capacity(self._needs, offers)
 
     @property
     def is_up(self) -> bool:

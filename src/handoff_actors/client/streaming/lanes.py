@@ -52,7 +52,7 @@ class Lanes:
     def _call(self, stage: Vertex, lane: int) -> RunHandle[Any]:
         function = self._plan.vertices[stage].function
         spec, extra_args, kwargs = stage_call(self._plan, stage, lane)
-        options = {
+        options: dict[str, Any] = {
             "id": self._new_id(stage, lane),
             "kwargs": kwargs,
             "cost": function.cost,

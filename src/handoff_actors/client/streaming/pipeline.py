@@ -48,7 +48,7 @@ class Pipeline:
         stream: GoingStream | None = None
         try:
             stream = self._begin()
-            await stream.start()
+            await stream.start(self._settings.allocation_timeout)
         finally:
             if stream is None or not stream.is_up:
                 await self._close(HandoffError("the pipeline has not started"))

@@ -1,5 +1,7 @@
 """What workers of stages say, as events of the machine."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from handoff_actors.actors.app.streams.stage_messages import events_of
@@ -17,9 +19,18 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Attempt, Index, RunId
-from handoff_actors.wire.messages.stage_rows import FromStage, Generated, ItemsEnded, StageReady
+from handoff_actors.wire.messages.stage_rows import (
+    FromStage,
+    Generated,
+    ItemsEnded,
+    OutcomeRow,
+    StageReady,
+)
 from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 from handoff_actors.workers.stage_protocol import content_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PLACE = Place("n1", Index(4), Attempt(2))
 FAILURE = ("exception", b"error", "it raised", "")
@@ -30,7 +41,12 @@ def events(*rows: FromStage) -> list[StreamEvent]:
 
 
 def test_every_outcome_of_an_item_is_told_apart() -> None:
-    ends = [(1, b"value", (5, 6)), (2, (99, 1000), ()), (3, None, ()), (4, FAILURE, ())]
+    ends: list[tuple[int, OutcomeRow, Sequence[int]]] = [
+        (1, b"value", (5, 6)),
+        (2, (99, 1000), ()),
+        (3, None, ()),
+        (4, FAILURE, ()),
+    ]
 
     assert events(ItemsEnded(ends, 0.5, has_replaced_state=True)) == [
         StageEnded(
