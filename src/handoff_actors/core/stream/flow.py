@@ -20,7 +20,7 @@ from handoff_actors.core.stream.events import (
 from handoff_actors.core.stream.joining import Join
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.results import Item, Results, values_of
+from handoff_actors.core.stream.results import Item, Results, result_of, values_of
 from handoff_actors.core.stream.scope import Scope
 from handoff_actors.core.stream.sequencing import Sequencer
 from handoff_actors.core.stream.stage import Stage
@@ -264,7 +264,13 @@ class Flow:
 
     def _to_results(self, entry: _Entry) -> None:
         outcomes = dict(zip(self._sinks, entry.outcomes, strict=False))
-        if not self.results.came(entry.key, entry.closed_after, outcomes, entry.scope):
+        result = result_of(entry.key[0], outcomes)
+        if result is None or isinstance(result.outcome, Failure):
+            # A failure of one sink stands for all of them.
+            for outcome in entry.outcomes:
+                self.values.release(outcome)
+        self.results.came(entry.key, entry.closed_after, result, entry.scope)
+        if result is None:
             self.end(entry.scope)
 
     def hand_out(self) -> list[ResultsReady | ItemOut]:

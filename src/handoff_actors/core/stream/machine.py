@@ -94,10 +94,6 @@ class StreamMachine:
         for stage in self._flow.stages.values():
             for lane in stage.overdue(now):
                 self._stop_overdue(stage, lane)
-            if stage.wants_lane(now):
-                lane = Lane(max(lane.number for lane in stage.lanes) + 1)
-                stage.lanes.append(lane)
-                self._effects.append(StartLane(stage.number, lane.number))
             if (surplus := stage.surplus_lane(now)) is not None:
                 close(surplus)
         return self._settle(now)
@@ -259,6 +255,9 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.results))
+        if event.results:
+            # It gets on, so it is not what kills its workers.
+            work.deaths = 0
         for end in event.results:
             work.credit -= 1
             if work.is_finish:
@@ -456,6 +455,8 @@ class StreamMachine:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
                         stage.more_credit(work, lane, now, may_grow=self._has_bytes_left)
+            if stage.wants_lane(now) and not self._draining.is_closing:
+                self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
         return has_changed
 
     def _tell_of_room(self) -> list[StreamEffect]:

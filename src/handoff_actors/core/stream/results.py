@@ -73,17 +73,15 @@ class Results:
                 item.order = Sequencer(self._length, (number,) + (0,) * (self._length - 1))
         return item
 
-    def came(self, key: Key, count: int | None, outcomes: Mapping[Vertex, Outcome], scope: Scope) -> bool:
-        """Take what the sinks have given for one key. Returns True if that counts in its scope until it is taken."""
+    def came(self, key: Key, count: int | None, result: StreamResult | None, scope: Scope) -> None:
+        """Take what the sinks have given for one key. A result counts in its scope until it is taken."""
         item = self.items[key[0]]
-        result = _result(item.number, outcomes)
         entry: _Entry = (None if result is None else (result, scope)), len(key) == 1
         for each, is_last in [entry] if item.order is None else item.order.add(key, count, entry):
             if each is not None:
                 item.ready.append(each)
             item.is_whole = item.is_whole or is_last
         self._hand_on(item)
-        return result is not None
 
     def _hand_on(self, item: Item) -> None:
         owner = self._owners[item.owner]
@@ -145,7 +143,7 @@ class Results:
         return sum(len(owner.untaken) for owner in self._owners.values())
 
 
-def _result(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:
+def result_of(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:
     """The result, or None where all sinks were skipped."""
     values: dict[Vertex, bytes | Stored | Skipped] = {}
     for sink, outcome in outcomes.items():

@@ -72,6 +72,7 @@ class Stage:
         self._first_at: float | None = None
         self._last_at = 0.0
         self._waits_since: float | None = None
+        self._filled_at = 0.0
 
     @property
     def is_in_order(self) -> bool:
@@ -125,6 +126,7 @@ class Stage:
 
     def fill(self, now: float, gate: Gate) -> Iterator[Work]:
         """Give workers as many items as they should have. Gives the items that can't be worked on, as a value of theirs is lost."""
+        self._filled_at = now
         for number, queue in enumerate(self._queues):
             if not queue:
                 continue
@@ -140,7 +142,7 @@ class Stage:
                 continue
             share = -(-len(queue) // (len(lanes) - place))
             for _ in range(min(share, self._room(lane))):
-                if not queue or not gate.may_start(queue[0]) or (queue[0].is_suspect and lane.outstanding):
+                if not _bring_forward(queue, gate) or (queue[0].is_suspect and lane.outstanding):
                     break
                 if (values := _current(queue[0], gate)) is None:
                     return
@@ -207,11 +209,9 @@ class Stage:
 
     def _give_batch(self, queue: deque[Work], lane: Lane, now: float, gate: Gate) -> Iterator[Work]:
         while len(queue) >= self._batch_size or self._is_batch_due(queue, now, gate):
-            if (
-                (queue[0].is_suspect and lane.outstanding)
-                or not gate.may_start(queue[0])
-                or not self._room(lane)
-            ):
+            if not _bring_forward(queue, gate) or not self._room(lane):
+                return
+            if queue[0].is_suspect and lane.outstanding:
                 return
             size = 1 if queue[0].is_suspect else min(len(queue), self._batch_size)
             members = []
@@ -270,6 +270,13 @@ class Stage:
             and not is_starting
         )
 
+    def add_lane(self, now: float) -> Lane:
+        """Have one more worker."""
+        lane = Lane(max(lane.number for lane in self.lanes) + 1)
+        self.lanes.append(lane)
+        self._waits_since = now
+        return lane
+
     def surplus_lane(self, now: float) -> Lane | None:
         """A worker that has been idle for long, and is more than the least."""
         if len(self.lanes) <= self.least:
@@ -295,7 +302,8 @@ class Stage:
             times += [
                 lane.idle_since + IDLE_S for lane in self.lanes[self.least :] if lane.idle_since is not None
             ]
-        return min(times, default=None)
+        # What was due then, and could not be done, does not become possible by waiting.
+        return min((time for time in times if time > self._filled_at), default=None)
 
     def _has_room(self) -> bool:
         return any(self._room(lane) > 0 for lane in self.lanes)
@@ -305,6 +313,19 @@ class Stage:
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
+
+
+def _bring_forward(queue: deque[Work], gate: Gate) -> bool:
+    """Have an item in front that may start, if there is one: the oldest, where the first that has come is not."""
+    if not queue:
+        return False
+    if gate.may_start(queue[0]):
+        return True
+    first = next((work for work in queue if gate.may_start(work)), None)
+    if first is not None:
+        queue.remove(first)
+        queue.appendleft(first)
+    return first is not None
 
 
 def _current(work: Work, gate: Gate) -> list[Outcome] | None:
