@@ -23,7 +23,6 @@ from handoff_actors.core.stream.events import (
     LaneUp,
     NodeLost,
     Outcome,
-    OwnerGone,
     Place,
     Pushed,
     ResultsReady,

@@ -159,7 +159,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         """The options as the run machine takes them. Raises ValueError, TypeError."""
         cached = cached_functions(plan)
         return RunOptions(
-            policy=self._policy(),
+            policy=self.policy(),
             # What is cached has to be here to be written.
             wanted=self._wanted(plan).union(cached),
             max_retries=self.max_retries,
@@ -179,7 +179,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             load=load,
         )
 
-    def _policy(self) -> PlacementPolicy:
+    def policy(self) -> PlacementPolicy:
+        """The rule that chooses nodes. Raises ValueError, TypeError."""
         if isinstance(self.allocation_strategy, str):
             policy = POLICIES.get(self.allocation_strategy)
             if policy is None:

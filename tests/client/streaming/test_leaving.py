@@ -118,19 +118,23 @@ async def test_calls_in_other_tasks_get_their_results_when_the_block_is_left(app
     assert await asyncio.gather(*calls) == list(range(5))
 
 
-async def test_closing_the_session_ends_its_pipelines() -> None:
-    async with handoff.Session(seeds=()) as session:
-        await session.register_local_node({"cpu": 2, "memory": 8000})
-        pipeline = session.stream(chain(stages.increment))
-        await pipeline.__aenter__()
-        assert await pipeline.call(1) == 2
-        iterating = asyncio.ensure_future(anext(aiter(pipeline)))
-        await asyncio.sleep(0)
+async def test_closing_the_session_ends_its_pipelines(app: App) -> None:
+    waiting: list[asyncio.Future[object]] = []
 
-    with pytest.raises(handoff.HandoffError):
-        await iterating
-    with pytest.raises(handoff.HandoffError):
-        await pipeline.push(1)
+    async def stream() -> None:
+        async with app.session.stream(chain(stages.increment)) as pipeline:
+            assert await pipeline.call(1) == 2
+            waiting.append(asyncio.ensure_future(anext(aiter(pipeline))))
+            await asyncio.sleep(0)
+            await app.session.close()
+            waiting.append(asyncio.ensure_future(pipeline.push(1)))
+
+    with pytest.raises(handoff.HandoffError, match="session"):
+        await stream()
+
+    for task in waiting:
+        with pytest.raises(handoff.HandoffError, match="session"):
+            await task
 
 
 async def test_pipeline_is_used_within_its_block(app: App) -> None:

@@ -107,10 +107,11 @@ class Outlet:
         self._changed.set()
 
     def drop(self) -> None:
-        """Drop what is here, and what is on its way."""
+        """Drop what is here, and what is on its way. No more comes."""
         for arrival in self._arrivals:
             _give_up(arrival)
         self._arrivals.clear()
+        self.end()
 
     # --- Called by whoever takes the results --------------------------------------------------------------------
 

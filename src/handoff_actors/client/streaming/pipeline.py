@@ -1,5 +1,6 @@
 """A graph through which items flow, as its user sees it."""
 
+import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
@@ -68,6 +69,8 @@ class Pipeline:
         is_drained = False
         try:
             if error is None:
+                # Pushes that never had to wait have let nobody else begin to iterate.
+                await asyncio.sleep(0)
                 if self._open_iterator() is None:
                     # Nobody takes the rest.
                     stream.let_go(stream.plain)

@@ -49,8 +49,9 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
             raise ValueError(f"errors={repr_of(self.errors)}: it is 'yield' or 'raise'")
         if not isinstance(self.max_retries, int) or self.max_retries < 0:
             raise ValueError(f"max_retries={repr_of(self.max_retries)}: it must be 0 or more")
-        # As early, and with the same words.
-        self.of_run()
+        of_run = self.of_run()
+        of_run.policy()
+        of_run.modules()
 
     def of_run(self) -> RunSettings:
         """The options of the run whose functions the workers of the stages are."""
