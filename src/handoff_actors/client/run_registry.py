@@ -104,6 +104,8 @@ class RunRegistry:
         self._session = secrets.token_hex(8)
         #: Names of the app's own modules that values of the session may refer to.
         self.own_modules: set[str] = set()
+        #: Gets what stages of a run say, with the name of their node.
+        self.stage_listeners: dict[RunId, Callable[[str, StageOutput | StageInputLost], None]] = {}
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
