@@ -109,9 +109,7 @@ class RunRegistry:
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
-        #: By the run whose functions the workers of a stream's stages are: who hears what these say.
-        self.stage_listeners: dict[RunId, Callable[[str, StageOutput | StageInputLost], None]] = {}
-        #: By the same: who hears of nodes that are gone.
+        #: Get the names of nodes that are gone.
         self._loss_listeners: dict[RunId, Callable[[str], None]] = {}
 
     async def execute(
