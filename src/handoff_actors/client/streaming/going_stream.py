@@ -115,6 +115,8 @@ class GoingStream:
             outlet.fail(error)
         if self._starting and not self._started.done():
             self._started.set_exception(error)
+            # Whoever waits may have been cancelled: then nobody asks.
+            self._started.exception()
         self._ended.set()
 
     def explain(self) -> list[WorkerExplanation]:
