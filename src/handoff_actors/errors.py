@@ -280,28 +280,29 @@ class ItemError(HandoffError):
         self,
         number: int,
         function_id: FunctionId,
-        node: str,
-        attempts: int,
-        kind: str,
         reason: str,
-        *,
+        kind: str = "exception",
+        attempts: int = 1,
         not_retried: str = "",
+        node: str = "",
     ) -> None:
-        stage = "" if function_id is None else f" at function {repr_of(function_id)}"
-        tries = f" on node {node!r} after {attempts} attempt(s)" if node else ""
-        rule = f" ({not_retried})" if not_retried else ""
+        stage = ""
+        if function_id is not None:
+            rule = f" ({not_retried})" if not_retried else ""
+            place = f" on node {node!r}" if node else ""
+            stage = f" at function {repr_of(function_id)}{place} after {attempts} attempt(s){rule}"
         remedy = _TO_SEE_IT_DIE if kind == "worker" else ""
-        super().__init__(f"item {number} of the stream failed{stage}{tries}{rule}: {reason}{remedy}")
+        super().__init__(f"item {number} of the stream failed{stage}: {reason}{remedy}")
         #: The number that `push` has returned for it.
         self.number = number
         #: The function that failed; None if the stream itself has given the item up.
         self.function_id = function_id
-        #: The name of the node where it failed, the last time; "" where that was on none.
+        #: The name of the node where it failed, the last time; "" if it is not known, or was on none.
         self.node = node
         #: The number of times the function was called for it.
         self.attempts = attempts
-        #: As of `FunctionFailed`: "exception", "worker" (it died each time), "store" (no room for its result); or "join", if what
-        #: belongs to it did not come within `join_timeout`.
+        #: As of `FunctionFailed`: "exception", "timeout", "worker" (it died each time), "store" (no room for its result); or
+        #: "join_timeout" (not all parts of it came in time), "lost" (with a node), "serialization" (it can't be loaded here).
         self.kind = kind
         #: The reason, for people.
         self.reason = reason

@@ -143,9 +143,16 @@ def test_the_kind_of_a_stage_is_seen_through_its_wrapping(
     assert (vertex.is_generator, vertex.is_async) == (is_generator, is_async)
 
 
-@pytest.mark.parametrize(("parallelism", "lanes"), [(1, (1, 1)), (3, (3, 3)), ((2, 5), (2, 5))])
-def test_a_stage_has_its_least_and_its_most_workers(parallelism: Any, lanes: tuple[int, int]) -> None:
-    assert compiled(of_input(), stage("f", "x", parallelism=parallelism)).vertices[1].lanes == lanes
+@pytest.mark.parametrize(
+    ("code", "parallelism", "concurrency"),
+    [(add, 3, 1), (wait, 1, 1), (wait, 3, 3), (wait, (2, 5), 5), (spread_async, 3, 1)],
+)
+def test_the_worker_of_a_coroutine_function_has_many_items_at_once(
+    code: Any, parallelism: Any, concurrency: int
+) -> None:
+    plan = compiled(of_input(), stage("f", "x", code=code, parallelism=parallelism))
+
+    assert plan.vertices[1].concurrency == concurrency
 
 
 @pytest.mark.parametrize(
@@ -349,7 +356,6 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "when": (stage("f", "x", when=["x"]), "when is an option of runs: .*SKIP"),
     "run_if": (stage("f", "x", run_if="always"), "run_if='always' is an option of runs: .* ItemError"),
     "cache": (stage("f", "x", cache=60), "cache is an option of runs"),
-    "timeout": (stage("f", "x", timeout=60), "timeout is an option of runs"),
     "batched generator": (
         stage("f", "x", code=spread, batch_size=2),
         "leave out batch_size and batch_timeout",

@@ -58,7 +58,7 @@ class Function:
     retry_backoff: tuple[float, float, float] | None = None
     #: Exception classes, or a function of the exception, that allow a retry; None: the run's setting.
     retry_on: RetryOn = None
-    #: Seconds per attempt; None: the run's setting.
+    #: Seconds per attempt; None: the run's setting. In a stream: per item, or batch, or result of a generator; None: no limit.
     timeout: float | None = None
     #: Higher runs first, among functions that are ready.
     priority: int = 0
@@ -86,7 +86,8 @@ class Function:
     #: Streams only: "restart" goes on with a fresh state after the loss of a worker, "fail" ends the stream. None: "fail" where
     #: `code` has returned another object than the state that it was given, which then was data; else "restart".
     on_state_loss: OnStateLoss | None = None
-    #: Streams only: workers of this stage; or (least, most), between which their number follows the queue.
+    #: Streams only: workers of this stage; or (least, most), between which their number follows the queue. Items at a time of a
+    #: coroutine function, which has one worker.
     parallelism: int | tuple[int, int] = 1
     #: Streams only: gives the key of the result that the function takes; equal keys go to the same worker.
     key: Code | None = None

@@ -37,8 +37,6 @@ def _fault(function: Function) -> str:
         return f"run_if={function.run_if!r} is an option of runs: in a stream, an item that fails is given out as an ItemError"
     if function.cache is not None:
         return "cache is an option of runs, and a stream keeps no results: leave it out"
-    if function.timeout is not None:
-        return "timeout is an option of runs, and does not bound an item of a stream: set a time limit within the function"
     if function.code is None:
         return ""
     if adds_functions(function.code):

@@ -48,11 +48,12 @@ class StreamVertex(Struct, eq=False):
         return self.function.batch_size is not None or self.function.batch_timeout is not None
 
     @property
-    def lanes(self) -> tuple[int, int]:
-        """The least and the most workers that it has."""
+    def concurrency(self) -> int:
+        """The number of items that one worker has at once. A coroutine function has only one worker, with all of them."""
+        if self.is_generator or not self.is_async:
+            return 1
         given = self.function.parallelism
-        least, most = given if isinstance(given, tuple) else (given, given)
-        return int(least), int(most)
+        return int(given[1] if isinstance(given, tuple) else given)
 
 
 class StreamPlan(Struct, eq=False):

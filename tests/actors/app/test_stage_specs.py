@@ -69,6 +69,15 @@ def test_spec_has_what_the_function_says() -> None:
     )
 
 
+def test_coroutine_functions_have_many_items_at_once() -> None:
+    async def wait(value: Any) -> Any:
+        return value
+
+    plan = compiled(of_input("x"), Function("f", ["x"], wait, parallelism=(1, 8)))
+
+    assert stage_spec(plan, 1, 0).concurrency == 8
+
+
 def test_generators_and_lists_are_marked() -> None:
     def spread(values: Any) -> Any:
         yield from values

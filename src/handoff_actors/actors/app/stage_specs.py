@@ -38,6 +38,7 @@ def stage_spec(plan: StreamPlan, vertex: int, lane: int) -> StageSpec:
         close=function.close,
         is_batched=stage.is_batched,
         is_generator=stage.is_generator,
+        concurrency=stage.concurrency,
         keys=tuple([key for number, _ in stage.consumers if (key := plan.vertices[number].function.key)]),
         retry_on=function.retry_on,
     )
