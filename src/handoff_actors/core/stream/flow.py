@@ -256,9 +256,17 @@ class Flow:
         if work.results is None:
             work.results = work.scope.part()
             work.results.alive += 1
+        maker = None
+        if isinstance(outcome, Stored):
+            maker = Work(
+                self._next_work, work.stage, work.key, work.values, work.scope, work.lane_hash,
+                result=outcome, given=work.given,
+            )  # fmt: skip
+            self._next_work += 1
+            self.values.share(maker.values)
         key = (*work.key, work.given)
         work.given += 1
-        self.emit(work.stage, key, None, outcome, work.results, keys)
+        self.emit(work.stage, key, None, outcome, work.results, keys, maker)
 
     # --- Results ------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ class Lane:
     #: The time at which its item has taken too long; None: it may take for ever, or has none.
     deadline: float | None = None
     idle_since: float | None = None
+    #: The message that goes out next, as `Work.message`.
+    message: int = 0
     rows: list[ToStage] = field(default_factory=list)
     needs: list[Stored] = field(default_factory=list)
 
@@ -46,11 +48,13 @@ class Lane:
         """Give the rows that wait to be sent, if there are any."""
         if self.rows and self.place is not None:
             yield SendToStage(self.place, self.rows, self.needs)
+        self.message += 1
         self.rows, self.needs = [], []
 
-    def value_rows(self, values: Iterable[Outcome]) -> list[ValueRow]:
-        """Write values for the worker, and note which of them have to be in the store of its node."""
+    def value_rows(self, work: Work, values: Iterable[Outcome]) -> list[ValueRow]:
+        """Write the values of an item for the worker, and note which of them have to be in the store of its node."""
         rows: list[ValueRow] = []
+        work.needs.clear()
         for value in values:
             if isinstance(value, bytes):
                 rows.append(value)
@@ -58,7 +62,15 @@ class Lane:
                 assert isinstance(value, Stored), "a stage gets no failures"
                 rows.append((value.index, value.nbytes))
                 self.needs.append(value)
+                work.needs.append(value.index)
         return rows
+
+    def take_back_from(self, message: int) -> list[Work]:
+        """Take back what the worker was sent with a message, and behind it, as it has not got that."""
+        works = [work for work in self.outstanding.values() if work.message >= message]
+        for work in works:
+            del self.outstanding[work.number]
+        return works
 
     def lose(self) -> list[Work]:
         """Note that the worker is gone with what it had. Returns its items, in order."""

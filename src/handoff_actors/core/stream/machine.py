@@ -50,6 +50,7 @@ from handoff_actors.core.stream.work import Work
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.text import repr_of
+from handoff_actors.wire.messages.stage_rows import GenerateMore
 
 
 class StreamMachine:
@@ -202,7 +203,7 @@ class StreamMachine:
             case InputLost():
                 self._input_lost(event)
             case NodeLost(name):
-                self._do_again(self._flow.values.lost_with(name))
+                self._node_lost(name, now)
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():
@@ -255,6 +256,9 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.results))
+        if work.is_made_again:
+            self._result_made_again(work, event, lane, stage)
+            return
         if event.results:
             # It gets on, so it is not what kills its workers.
             work.deaths = 0
@@ -268,6 +272,19 @@ class StreamMachine:
             del lane.outstanding[work.number]
             self._generator_ended(work, event.failure, stage, now)
         stage.rested(lane, now)
+
+    def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: Stage) -> None:
+        """Take one result of a generator that was lost; the rest of them are not."""
+        del lane.outstanding[work.number]
+        if event.results:
+            self._flow.work_ended(work, event.results[0].outcome)
+            if not event.is_end:
+                lane.rows.append(GenerateMore(work.number, 0))
+        elif event.failure is not None and retry_of(work, event.failure, stage):
+            stage.put_back([work])
+        else:
+            lost = Failure("lost", b"", "the generator gives fewer results than before", stage=stage.number)
+            self._flow.work_ended(work, event.failure or lost)
 
     def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage, now: float) -> None:
         if work.is_finish:
@@ -324,10 +341,18 @@ class StreamMachine:
         elif self._lose(stage, lane, now):
             self._effects.append(StartLane(number, lane_number))
 
-    def _lose(self, stage: Stage, lane: Lane, now: float) -> bool:
+    def _node_lost(self, name: str, now: float) -> None:
+        """Take back what the workers of a node had, which is no fault of their items. They start again elsewhere by themselves."""
+        self._do_again(self._flow.values.lost_with(name))
+        for place, (stage, lane) in list(self._lanes.items()):
+            if place.node == name:
+                self._lose(stage, lane, now, is_blamed=False)
+
+    def _lose(self, stage: Stage, lane: Lane, now: float, *, is_blamed: bool = True) -> bool:
         """Take back what a worker had that is gone. False if the stream can't go on without its state."""
-        was_stopped = lane.is_stopping
-        error = None if was_stopped else state_loss(stage, lane)
+        is_blamed = is_blamed and not lane.is_stopping
+        # That of a worker that was stopped has been looked at before.
+        error = None if lane.is_stopping else state_loss(stage, lane)
         if error is not None:
             self._fail(error)
             return False
@@ -336,7 +361,7 @@ class StreamMachine:
         lane.is_stopping = False
         if works and works[0].is_finish:
             return self._finish_lost(stage, lane, works[0], now)
-        again, given_up = (works, []) if was_stopped else to_do_again(works, stage)
+        again, given_up = to_do_again(works, stage) if is_blamed else (works, [])
         stage.put_back(again)
         for work, failure in given_up:
             self._flow.work_ended(work, failure)
@@ -377,19 +402,12 @@ class StreamMachine:
         if found is None:
             return
         stage, lane = found
-        works = list(lane.outstanding.values())
-        at = next((at for at, work in enumerate(works) if self._takes(work, event)), None)
-        if at is None:
-            return
+        message = next(
+            (work.message for work in lane.outstanding.values() if event.index in work.needs), None
+        )
+        if message is not None:
+            stage.put_back(lane.take_back_from(message))
         self._do_again(self._flow.values.lost(event.index, event.reason))
-        # The worker has got none of these.
-        for work in works[at:]:
-            del lane.outstanding[work.number]
-        stage.put_back(works[at:])
-
-    def _takes(self, work: Work, event: InputLost) -> bool:
-        values = map(self._flow.values.current, work.values)
-        return any(getattr(value, "index", None) == event.index for value in values)
 
     def _do_again(self, works: Iterable[Work]) -> None:
         for work in works:

@@ -1,12 +1,12 @@
 """One stage of a stream: the items that wait for it, and which of its workers gets which."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
-from handoff_actors.core.stream.events import Failure, Outcome, Vertex
+from handoff_actors.core.stream.events import Failure, Outcome
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values
 from handoff_actors.graph.stream_plan import StreamVertex
 from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch, RunItem
@@ -18,27 +18,12 @@ OVERHEAD_S: Final = 0.000002
 MAX_AHEAD: Final = 4096
 #: Weight of the latest answer in the moving average of the time that an item takes.
 SMOOTHING: Final = 0.3
-#: An incomplete batch without a time limit of its own goes out when nothing has come for so long.
-BATCH_PAUSE_S: Final = 0.1
 #: An item ends as a failure when it was so often alone on a worker that died.
 MOST_DEATHS: Final = 3
 #: More workers are started, up to the most that the stage may have, when items have waited for so long while all were busy;
 WAITED_S: Final = 0.2
 #: and ended again, down to the least, when they have been idle for so long.
 IDLE_S: Final = 10.0
-
-
-class Gate(Protocol):
-    """What an item has to pass before it is given to a worker."""
-
-    def may_start(self, work: Work) -> bool:
-        """False while the values that are on their way are too large, unless this is the oldest item."""
-
-    def current(self, value: Outcome) -> Outcome | None:
-        """What stands for a value now; None while it is being made again."""
-
-    def is_last(self, stage: Vertex) -> bool:
-        """True if nothing more can come to a stage before something that it has already is out."""
 
 
 class Stage:
@@ -68,9 +53,7 @@ class Stage:
         self._timeout_s = function.timeout
         self._batch_size = function.batch_size or (1 << 62)
         self._batch_timeout_s = function.batch_timeout
-        self._queues: list[deque[Work]] = [deque() for _ in range(self.least if self.is_keyed else 1)]
-        self._first_at: float | None = None
-        self._last_at = 0.0
+        self._queues = [WorkQueue() for _ in range(self.least if self.is_keyed else 1)]
         self._waits_since: float | None = None
         self._filled_at = 0.0
 
@@ -97,29 +80,14 @@ class Stage:
 
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
-        self._queue_of(work).append(work)
-        if self._first_at is None:
-            self._first_at = now
-        self._last_at = now
+        self._queue_of(work).add(work, now)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """Queue items again, in front."""
         for work in reversed(list(works)):
-            self._queue_of(work).appendleft(work)
-            if self._first_at is None:
-                self._first_at = self._last_at
+            self._queue_of(work).put_back(work)
 
-    def clear(self) -> list[Work]:
-        """Forget all items. Returns them."""
-        works = [work for queue in self._queues for work in queue]
-        for queue in self._queues:
-            queue.clear()
-        for lane in self.lanes:
-            works += lane.outstanding.values()
-            lane.outstanding.clear()
-        return works
-
-    def _queue_of(self, work: Work) -> deque[Work]:
+    def _queue_of(self, work: Work) -> WorkQueue:
         return self._queues[(work.lane_hash or 0) % len(self._queues)]
 
     # --- Who gets what ------------------------------------------------------------------------------------------
@@ -131,10 +99,12 @@ class Stage:
             if not queue:
                 continue
             lanes = [self.lanes[number]] if self.is_keyed else self.lanes
+            if self.vertex.is_generator and queue.first.is_made_again:
+                yield from self._make_again(queue, lanes, now, gate)
             yield from self._fill(queue, [lane for lane in lanes if self._room(lane) > 0], now, gate)
         self._note_waiting(now)
 
-    def _fill(self, queue: deque[Work], lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
+    def _fill(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
         lanes.sort(key=lambda lane: len(lane.outstanding))
         for place, lane in enumerate(lanes):
             if self.is_batched:
@@ -142,17 +112,31 @@ class Stage:
                 continue
             share = -(-len(queue) // (len(lanes) - place))
             for _ in range(min(share, self._room(lane))):
-                if not _bring_forward(queue, gate) or (queue[0].is_suspect and lane.outstanding):
+                if not queue.bring_forward(gate) or (queue.first.is_suspect and lane.outstanding):
                     break
-                if (values := _current(queue[0], gate)) is None:
+                if (values := current_values(queue.first, gate)) is None:
                     return
-                work = queue.popleft()
+                work = queue.pop(now)
                 if any(isinstance(value, Failure) for value in values):
                     yield work
                     continue
                 self._give(work, values, lane, now)
                 if work.is_suspect:
                     break
+
+    def _make_again(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
+        """Give out lost results of generators first, also where a generator goes on."""
+        lane = next((lane for lane in lanes if lane.is_usable and not lane.has_suspect), None)
+        while lane is not None and queue and queue.first.is_made_again and not lane.has_suspect:
+            if queue.first.is_suspect and lane.outstanding:
+                return
+            if (values := current_values(queue.first, gate)) is None:
+                return
+            work = queue.pop(now)
+            if any(isinstance(value, Failure) for value in values):
+                yield work
+            else:
+                self._give(work, values, lane, now)
 
     def _room(self, lane: Lane) -> int:
         if not lane.is_usable or lane.has_suspect:
@@ -161,16 +145,17 @@ class Stage:
         if self.is_batched:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
         if self.vertex.is_generator:
-            return 1 - held
+            # One whose results wait for a consumer does not hold up a result that is to be made again.
+            return 1 - sum(not work.is_made_again for work in lane.outstanding.values())
         if self._timeout_s is not None or self.seconds is None:
             return self.concurrency - held
         ahead = int(AHEAD_S / (self.seconds + OVERHEAD_S))
         return self.concurrency + min(MAX_AHEAD, ahead) - held
 
     def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float) -> None:
-        rows = lane.value_rows(values)
+        rows = lane.value_rows(work, values)
         if self.vertex.is_generator:
-            work.credit = max(1, self._window - work.results_alive)
+            work.credit = 1 if work.is_made_again else max(1, self._window - work.results_alive)
             lane.rows.append(Generate(work.number, rows, work.given, work.credit))
         else:
             lane.rows.append(RunItem(work.number, rows))
@@ -178,6 +163,7 @@ class Stage:
 
     def _hold(self, work: Work, lane: Lane, now: float) -> None:
         lane.outstanding[work.number] = work
+        work.message = lane.message
         lane.idle_since = None
         if lane.deadline is None:
             self._set_deadline(lane, now)
@@ -196,7 +182,7 @@ class Stage:
 
     def more_credit(self, work: Work, lane: Lane, now: float, *, may_grow: bool) -> None:
         """Let a generator go on, as soon as half of the results that it may have on their way are out."""
-        if not (self.vertex.is_generator or work.is_finish):
+        if work.is_made_again or not (self.vertex.is_generator or work.is_finish):
             return
         wanted = self._window if may_grow else 1
         spare = wanted - work.results_alive - work.credit
@@ -207,42 +193,31 @@ class Stage:
 
     # --- Batches ------------------------------------------------------------------------------------------------
 
-    def _give_batch(self, queue: deque[Work], lane: Lane, now: float, gate: Gate) -> Iterator[Work]:
+    def _give_batch(self, queue: WorkQueue, lane: Lane, now: float, gate: Gate) -> Iterator[Work]:
         while len(queue) >= self._batch_size or self._is_batch_due(queue, now, gate):
-            if not _bring_forward(queue, gate) or not self._room(lane):
+            if not queue.bring_forward(gate) or not self._room(lane):
                 return
-            if queue[0].is_suspect and lane.outstanding:
+            if queue.first.is_suspect and lane.outstanding:
                 return
-            size = 1 if queue[0].is_suspect else min(len(queue), self._batch_size)
+            size = 1 if queue.first.is_suspect else min(len(queue), self._batch_size)
             members = []
             while queue and size:
-                if (values := _current(queue[0], gate)) is None:
+                if (values := current_values(queue.first, gate)) is None:
                     break
-                work = queue.popleft()
+                work = queue.pop(now)
                 if any(isinstance(value, Failure) for value in values):
                     yield work
                     continue
-                members.append((work.number, lane.value_rows(values)))
+                members.append((work.number, lane.value_rows(work, values)))
                 self._hold(work, lane, now)
                 size -= 1
             if not members:
                 return
             lane.rows.append(RunBatch(members))
-            self._first_at = now if queue else None
 
-    def _is_batch_due(self, queue: deque[Work], now: float, gate: Gate) -> bool:
-        if not queue:
-            return False
-        at = self._batch_due_at
-        return (at is not None and now >= at) or queue[0].is_suspect or gate.is_last(self.number)
-
-    @property
-    def _batch_due_at(self) -> float | None:
-        if self._first_at is None:
-            return None
-        if self._batch_timeout_s is None:
-            return self._last_at + BATCH_PAUSE_S
-        return self._first_at + self._batch_timeout_s
+    def _is_batch_due(self, queue: WorkQueue, now: float, gate: Gate) -> bool:
+        due_at = queue.batch_due_at(self._batch_timeout_s)
+        return due_at is not None and (now >= due_at or queue.first.is_suspect or gate.is_last(self.number))
 
     # --- Time ---------------------------------------------------------------------------------------------------
 
@@ -294,8 +269,9 @@ class Stage:
     def wake_at(self) -> float | None:
         """The next time at which something here is due."""
         times = [lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping]
-        if self.is_batched and self.waiting and (due := self._batch_due_at) is not None and self._has_room():
-            times.append(due)
+        if self.is_batched and self._has_room():
+            due_at = [queue.batch_due_at(self._batch_timeout_s) for queue in self._queues]
+            times += [at for at in due_at if at is not None]
         if self._waits_since is not None and len(self.lanes) < self.most:
             times.append(self._waits_since + WAITED_S)
         if len(self.lanes) > self.least:
@@ -313,27 +289,3 @@ class Stage:
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
-
-
-def _bring_forward(queue: deque[Work], gate: Gate) -> bool:
-    """Have an item in front that may start, if there is one: the oldest, where the first that has come is not."""
-    if not queue:
-        return False
-    if gate.may_start(queue[0]):
-        return True
-    first = next((work for work in queue if gate.may_start(work)), None)
-    if first is not None:
-        queue.remove(first)
-        queue.appendleft(first)
-    return first is not None
-
-
-def _current(work: Work, gate: Gate) -> list[Outcome] | None:
-    """The values of an item as they are now; None while one of them is being made again."""
-    values: list[Outcome] = []
-    for value in work.values:
-        now = gate.current(value)
-        if now is None:
-            return None
-        values.append(now)
-    return values

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from handoff_actors.core.stream.events import Failure, Outcome, Skipped, Stored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from handoff_actors.core.stream.work import Work
     from handoff_actors.ids import Index
 
@@ -39,6 +41,14 @@ class StreamValues:
         if maker is not None:
             self._makers[value.index] = maker
 
+    def share(self, values: "Iterable[Outcome]") -> None:
+        """Note that values have one more user each."""
+        for value in values:
+            if isinstance(value, bytes):
+                self.nbytes += len(value)
+            elif isinstance(value, Stored):
+                self._users[value.index] += 1
+
     def release(self, value: Outcome) -> None:
         """Note that one of the users of a value needs it no more."""
         if isinstance(value, bytes):
@@ -64,7 +74,8 @@ class StreamValues:
         if isinstance(replaced, Stored):
             self._dropped.append(replaced)
         maker = self._makers.pop(value.index, None)
-        return [] if maker is None else maker.values
+        # What it is being made of again is released with its end.
+        return [] if maker is None or maker.is_made_again else maker.values
 
     def current(self, value: Outcome) -> Outcome | None:
         """What stands for a value now; None while it is being made again."""
@@ -101,6 +112,8 @@ class StreamValues:
         if index not in self._users:
             # Meanwhile nothing needs it any more.
             self.discard(outcome)
+            for value in work.values:
+                self.release(value)
         elif isinstance(outcome, Skipped):
             self._replaced[index] = Failure("lost", b"", "it was lost, and skipped when it was made again")
         else:

@@ -1,10 +1,11 @@
 """One call of a stage's code: an item with the values that it takes there, until it has ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from handoff_actors.core.stream.events import Outcome, Stored, Vertex
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.scope import Scope
+from handoff_actors.ids import Index
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +32,10 @@ class Work:
     results: Scope | None = None
     given: int = 0
     credit: int = 0
+    #: The number of the message, to the worker that has it, that it was sent with.
+    message: int = 0
+    #: The stored values that it was sent with.
+    needs: list[Index] = field(default_factory=list)
     #: `finish` is called, and not the code.
     is_finish: bool = False
 

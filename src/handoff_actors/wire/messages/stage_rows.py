@@ -50,7 +50,7 @@ class Generate(NamedTuple):
 
 
 class GenerateMore(NamedTuple):
-    """Allow a generator so many more results; answered by `Generated`."""
+    """Allow a generator so many more results; answered by `Generated`. A credit of 0 closes it, unanswered."""
 
     number: int
     credit: int
