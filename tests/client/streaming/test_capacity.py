@@ -3,6 +3,8 @@
 import pytest
 
 from handoff_actors.client.streaming.capacity import WorkerNeed, check_capacity, needs_of
+from handoff_actors.core.stream.machine import StreamMachine
+from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import AllocationError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.stream_plan import StreamPlan
@@ -51,6 +53,6 @@ def test_each_worker_of_a_stage_claims_its_cost() -> None:
     first = dag.call(stages.increment, number, id="first", cost={"cpu": 1}, parallelism=(2, 5), node="n1")
     dag.call(stages.double_later, first, id="last", cost={"cpu": 2}, parallelism=8)
 
-    needs = needs_of(StreamPlan.compile(dag))
+    needs = needs_of(StreamMachine(StreamPlan.compile(dag), StreamOptions()).stages)
 
     assert needs == [WorkerNeed("first", {"cpu": 1.0}, "n1")] * 2 + [WorkerNeed("last", {"cpu": 2.0}, None)]

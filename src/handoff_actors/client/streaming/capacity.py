@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from handoff_actors.core.resources import holds
+from handoff_actors.core.stream.stage import Stage
 from handoff_actors.errors import AllocationError
-from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.ids import FunctionId, Resources
 
 
@@ -18,15 +18,14 @@ class WorkerNeed(NamedTuple):
     node: str | None
 
 
-def needs_of(plan: StreamPlan) -> list[WorkerNeed]:
-    """List what the workers of a stream's stages claim."""
+def needs_of(stages: Iterable[Stage]) -> list[WorkerNeed]:
+    """List what the workers of a stream's stages claim, the least that there are of each."""
     needs: list[WorkerNeed] = []
-    for vertex in plan.vertices:
-        function = vertex.function
-        if function.cost and not vertex.is_input:
-            workers = 1 if vertex.is_async else vertex.lanes[0]
+    for stage in stages:
+        function = stage.vertex.function
+        if function.cost:
             node = function.node if isinstance(function.node, str) else None
-            needs += [WorkerNeed(function.id, dict(function.cost), node)] * workers
+            needs += [WorkerNeed(function.id, dict(function.cost), node)] * stage.least
     return needs
 
 

@@ -53,7 +53,7 @@ class GoingStream:
         self._started: asyncio.Future[None] = loop.create_future()
         self._error: HandoffError | None = None
         self._host = host
-        self._needs = needs_of(plan)
+        self._needs = needs_of(self.machine.stages)
         self._in_flight = options.in_flight
         self._began_at = clock()
         self._is_draining = False
