@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         ExecuteOptions as ExecuteOptions,
         LocalExecuteOptions as LocalExecuteOptions,
         OpenRunOptions as OpenRunOptions,
-        StreamOptions as StreamOptions,
+        PipelineOptions as PipelineOptions,
     )
     from handoff_actors.client.growing.open_run import OpenRun as OpenRun
     from handoff_actors.client.growing.run_handle import RunHandle as RunHandle
@@ -141,7 +141,7 @@ _MODULES = {
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
     "client.local_node_handle": ["LocalNodeHandle"],
-    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions", "OpenRunOptions", "StreamOptions"],
+    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions", "OpenRunOptions", "PipelineOptions"],
     "client.growing.open_run": ["OpenRun"],
     "client.growing.run_handle": ["RunHandle"],
     "client.policy": ["NodeView", "Policy"],
@@ -257,6 +257,7 @@ __all__ = [
     "Parts",
     "PerWorker",
     "Pipeline",
+    "PipelineOptions",
     "Policy",
     "RemoteError",
     "RemoteTraceback",
@@ -273,7 +274,6 @@ __all__ = [
     "Story",
     "StoryEntry",
     "StreamItem",
-    "StreamOptions",
     "Subgraph",
     "TooManyFunctions",
     "UnguardedStart",

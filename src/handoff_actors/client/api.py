@@ -12,7 +12,7 @@ from handoff_actors.client.execute_options import (
     ExecuteOptions,
     LocalExecuteOptions,
     OpenRunOptions,
-    StreamOptions,
+    PipelineOptions,
 )
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.growing.session_calls import AHEAD
@@ -169,7 +169,7 @@ def open_run(
         return (session or _session()).open_run(max_pending=max_pending, **options)
 
 
-def stream(dag: DAG, *, session: Session | None = None, **options: Unpack[StreamOptions]) -> "Pipeline":
+def stream(dag: DAG, *, session: Session | None = None, **options: Unpack[PipelineOptions]) -> "Pipeline":
     """Return a stream of items through the functions of a DAG: `async with handoff.stream(dag) as pipeline`.
 
     :param dag: Graph of functions.

@@ -120,7 +120,7 @@ class OpenRunOptions(TypedDict, total=False):
     max_functions: int
 
 
-class StreamOptions(TypedDict, total=False):
+class PipelineOptions(TypedDict, total=False):
     """The options of `Session.stream`, which describes each at length, with its default."""
 
     #: Number of items in flight at most.

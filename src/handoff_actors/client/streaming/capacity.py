@@ -1,4 +1,4 @@
-"""Whether the nodes could ever hold all workers of a stream at once, as they all stay."""
+"""Checks that the nodes could hold all workers of a stream at once, as they all stay."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

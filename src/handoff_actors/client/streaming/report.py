@@ -1,4 +1,4 @@
-"""How a pipeline goes: what each stage does, and which of them the others wait for."""
+"""The report on a pipeline: what each stage does, and which of them the others wait for."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -67,7 +67,7 @@ class PipelineReport(Struct, frozen=True):
 
 
 class WorkerExplanation(Struct, frozen=True):
-    """Where one worker of one stage is, and what it waits for."""
+    """The place of one worker of one stage, and what it waits for."""
 
     #: Id of the stage's function.
     function_id: FunctionId

@@ -19,7 +19,7 @@ class _Batch(Struct):
 
 
 class StageOutbox:
-    """What is to be sent to the workers of the stages of one stream, in order for each of them."""
+    """Rows for the workers of the stages of one stream, in order for each of them."""
 
     def __init__(self, run: RunId, send: Callable[[str, StageInput], None]) -> None:
         self._run = run
