@@ -23,6 +23,7 @@ from handoff_actors.core.stream.events import (
     LaneUp,
     NodeLost,
     Outcome,
+    OwnerGone,
     Place,
     Pushed,
     ResultsReady,
@@ -78,6 +79,8 @@ class Rule:
     raises_once: int = 0
     kills_once: int = 0
     kills: int = 0
+    hangs_once: int = 0
+    hangs: int = 0
     #: At most so many results of a generator.
     most: int = 0
     stores: int = 0
@@ -91,7 +94,7 @@ class Rule:
 
     def fate(self, values: tuple[int, ...]) -> str:
         at = self.hash_of((*values, 17)) % 1000
-        for name in ("skips", "fails", "raises_once", "kills_once", "kills"):
+        for name in ("skips", "fails", "raises_once", "kills_once", "kills", "hangs_once", "hangs"):
             at -= getattr(self, name)
             if at < 0:
                 return name
@@ -122,7 +125,7 @@ class StreamOracle:
                 known[vertex.number] = self._at(vertex, [known[each] for each in vertex.producers])
         sinks = [known[sink] for sink in self._plan.sinks]
         results: list[Result] = []
-        for key in sorted(sinks[0], key=_order):
+        for key in sorted(sinks[0]):
             outcomes = {sink: values[key] for sink, values in zip(self._plan.sinks, sinks, strict=True)}
             failed = next(
                 (each for each in outcomes.values() if isinstance(each, str) and each != "skipped"), None
@@ -151,15 +154,16 @@ class StreamOracle:
     ) -> dict[tuple[int, ...], Any]:
         rule = self._rules[vertex.number]
         fate = rule.fate(values)
-        if fate in {"fails", "kills"}:
+        if fate in {"fails", "kills", "hangs"}:
             return {key: f"{vertex.number}"}
         if vertex.is_generator:
             return {(*key, place): value for place, value in enumerate(rule.results(values))}
         return {key: "skipped" if fate == "skips" else rule.hash_of(values)}
 
 
-def _order(key: tuple[int, ...]) -> tuple[int, ...]:
-    return key
+def _numbers(values: Any) -> tuple[int, ...]:
+    """The values of a row, in which this world has put numbers."""
+    return tuple(values)
 
 
 @dataclass(eq=False)
@@ -191,11 +195,12 @@ class StreamWorld:
         self.max_retries = random.choice([0, 0, 1, 3])
         if not self.max_retries:
             for rule in self.rules.values():
-                rule.raises_once = 0
+                rule.raises_once = rule.hangs_once = 0
         self.options = StreamOptions(
             in_flight=random.choice([1, 2, 5, 20, 64]),
             in_flight_nbytes=random.choice([1, 50, 1000, 10**9]),
             ordered=random.random() < 0.7,
+            join_timeout_s=random.choice([None, None, None, 0.05]),
             max_retries=self.max_retries,
         )
         self.oracle = StreamOracle(self.plan, self.rules)
@@ -212,6 +217,10 @@ class StreamWorld:
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
         self.node_losses = random.choice([0, 0, 1, 3])
         self.pushes = random.randint(1, 60)
+        #: An owner that leaves, and when.
+        self.leaves: tuple[int, float] | None = (
+            (random.randint(0, 2), random.random()) if random.random() < 0.2 else None
+        )
         self.is_slow_to_take = random.random() < 0.3
         self.pushed: dict[int, tuple[int, ...]] = {}
         self.owner_of: dict[int, int] = {}
@@ -230,6 +239,8 @@ class StreamWorld:
         """Run to the end. Raises AssertionError for anything that is not as it must be."""
         self.perform(self.machine.start(self.now))
         self.later(0.0, self._push)
+        if self.leaves is not None:
+            self.later(self.leaves[1], lambda: self.feed(OwnerGone(self.leaves[0] if self.leaves else 0)))
         for _ in range(self.node_losses):
             self.later(self.random.random() * 0.5, self._lose_node)
         while not (self.is_drained and not self._has_untaken) and self.failed is None:
@@ -395,6 +406,9 @@ class StreamWorld:
         def end() -> None:
             if lane.is_dead:
                 return
+            if self._hangs(lane, row):
+                # Until the time limit of the stage is over.
+                return
             lane.is_busy = False
             if self.random.random() < self.deaths and not self._has_died_before(row):
                 self._note_death(row)
@@ -405,14 +419,24 @@ class StreamWorld:
 
         self.later(seconds, end)
 
-    def _end(self, lane: SimulatedLane, row: Any, seconds: float) -> None:  # noqa: C901 - one table
+    def _hangs(self, lane: SimulatedLane, row: ToStage) -> bool:
+        if not isinstance(row, RunItem | Generate):
+            return False
+        rule, values = self.rules[lane.stage], _numbers(row.values)
+        if rule.fate(values) == "hangs_once" and (lane.stage, values) in self._once:
+            return False
+        if rule.fate(values) == "hangs_once":
+            self._once.add((lane.stage, values))
+        return rule.fate(values) in {"hangs", "hangs_once"}
+
+    def _end(self, lane: SimulatedLane, row: ToStage, seconds: float) -> None:  # noqa: C901 - one table
         match row:
             case RunItem(item, values):
                 self._ended(lane, [(item, values)], seconds)
             case RunBatch(items):
                 self._ended(lane, list(items), seconds)
             case Generate(item, values, skipped, credit):
-                self._generate(lane, item, tuple(values), skipped, credit, seconds)
+                self._generate(lane, item, _numbers(values), skipped, credit, seconds)
             case GenerateMore(item, credit):
                 if item in lane.open and not credit:
                     del lane.open[item]
@@ -431,7 +455,7 @@ class StreamWorld:
         rule = self.rules[lane.stage]
         ends: list[StageEnd] = []
         for item, values in items:
-            taken = tuple(values)
+            taken = _numbers(values)
             fate = self._fate(lane, taken)
             if fate == "kills":
                 # What was made before goes with the worker.
@@ -450,7 +474,7 @@ class StreamWorld:
             if key in self._once:
                 return ""
             self._once.add(key)
-            return {"kills_once": "kills", "raises_once": "raises"}[fate]
+            return {"kills_once": "kills", "raises_once": "raises", "hangs_once": "hangs"}[fate]
         return fate
 
     def _outcome(
@@ -550,8 +574,9 @@ class StreamWorld:
     def _check_end(self) -> None:
         for number, values in self.pushed.items():
             assert number in self.out, f"item {number} is not out"
-            expected = self.oracle.results(values)
-            self._check_results(number, expected, self.taken.get(number, []))
+            if self.leaves is None or self.owner_of[number] != self.leaves[0]:
+                self._check_results(number, self.oracle.results(values), self.taken.get(number, []))
+        self._check_finish()
         if self.options.ordered:
             for owner, numbers in self.order_taken.items():
                 pushed = [number for number in numbers if number in self.pushed]
@@ -559,7 +584,21 @@ class StreamWorld:
         left = {name: values for name, values in self.stores.items() if values}
         assert not left, f"values are left: {left}"
 
+    def _check_finish(self) -> None:
+        """Each worker of a stage gives two results at the end, which come out where the stage is a sink."""
+        [*sinks] = self.plan.sinks
+        if len(sinks) > 1 or self.plan.vertices[sinks[0]].function.finish is None or self.leaves is not None:
+            return
+        last = [results for number, results in self.taken.items() if number not in self.pushed]
+        values = [result for results in last for result in results if not isinstance(result.outcome, Failure)]
+        stages = [vertex for vertex in self.plan.vertices if vertex.function.finish is not None]
+        if len(stages) == 1:
+            assert len(values) % 2 == 0, f"finish has given {values}"
+            assert len(values) >= 2, "finish was not called"
+
     def _check_results(self, number: int, expected: list[Result], results: list[StreamResult]) -> None:
+        if any(isinstance(each.outcome, Failure) and each.outcome.kind == "join_timeout" for each in results):
+            return
         assert len(results) == len(expected), f"item {number}: {results} and not {expected}"
         seen = [self._as_expected(result) for result in results]
         if not self.options.ordered:
@@ -587,7 +626,9 @@ def make_plan(random: Random) -> tuple[StreamPlan, dict[Vertex, Rule]]:
     has_losses = random.random() < 0.5
     for number in range(inputs, inputs + random.randint(1, 6)):
         vertex = _make_stage(number, vertices, random)
-        rules[number] = _make_rule(random, has_losses=has_losses, is_generator=vertex.is_generator)
+        rules[number] = rule = _make_rule(random, has_losses=has_losses, is_generator=vertex.is_generator)
+        if vertex.function.timeout is not None and not vertex.function.batch_size:
+            rule.hangs_once, rule.hangs = random.choice([0, 50]), random.choice([0, 20])
         vertices.append(vertex)
     return _finished(vertices, rules)
 
@@ -609,11 +650,13 @@ def _make_stage(number: Vertex, before: list[StreamVertex], random: Random) -> S
         options["key"] = _code
     if random.random() < 0.4:
         options["parallelism"] = random.choice([2, 3, (1, 4)])
-    if random.random() < 0.1 and not is_generator:
-        options["timeout"] = 1000.0
+    if random.random() < 0.15:
+        options["timeout"] = 0.5
     vertex = StreamVertex(number, Function(f"s{number}", [], _code, **options), tuple(sorted(producers)))
     vertex.is_generator = is_generator
     vertex.depth = len(_generators(vertex, before))
+    if random.random() < 0.2:
+        vertex.function.init = vertex.function.finish = _code
     return vertex
 
 
@@ -665,9 +708,23 @@ def _finished(
     for vertex in kept:
         for position, producer in enumerate(vertex.producers):
             kept[producer].consumers.append((vertex.number, position))
+    for vertex in kept:
+        if vertex.function.finish is not None and _is_joined_behind(vertex, kept):
+            vertex.function.finish = None
     inputs = [vertex.number for vertex in kept if vertex.is_input]
     plan = StreamPlan("simulated", kept, inputs, [vertex.number for vertex in kept if not vertex.consumers])
     return plan, {numbers[old]: rule for old, rule in rules.items() if old in numbers}
+
+
+def _is_joined_behind(vertex: StreamVertex, vertices: list[StreamVertex]) -> bool:
+    """True if something behind a vertex also takes from one that is not: what `finish` gives would find nothing to be joined with."""
+    behind = {vertex.number}
+    for other in vertices:
+        if behind.intersection(other.producers):
+            behind.add(other.number)
+            if not behind.issuperset(other.producers):
+                return True
+    return sum(not other.consumers for other in vertices) > 1
 
 
 def run_stream_world(seed: int) -> None:

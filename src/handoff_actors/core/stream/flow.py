@@ -283,10 +283,28 @@ class Flow:
 
     def hand_out(self) -> list[ResultsReady | ItemOut]:
         """The results that can be handed out, and the items of which no more comes."""
-        ready, unwanted = self.results.hand_out()
+        ready, unwanted = self.results.hand_out(self._current)
         self.took(unwanted)
         out, self._out = self._out, []
         return [*ready, *out]
+
+    def _current(self, result: StreamResult) -> StreamResult | None:
+        """A result with its values as they are now. They are not made again once they are handed out."""
+        if isinstance(result.outcome, Failure):
+            return result
+        values: dict[Vertex, bytes | Stored | Skipped] = {}
+        failure: Failure | None = None
+        for sink, value in result.outcome.items():
+            now = self.values.current(value)
+            if now is None:
+                return None
+            if isinstance(now, Failure):
+                failure = now
+            else:
+                values[sink] = now
+        for value in result.outcome.values():
+            self.values.forget_maker(value)
+        return StreamResult(result.number, failure or values)
 
     def took(self, results: Sequence[tuple[StreamResult, Scope]]) -> None:
         """Let go of results that were taken."""

@@ -137,7 +137,7 @@ class StreamMachine:
         items = self._flow.results.items
         if self._draining.has_begun or self._is_over:
             return False
-        return len(items) < self._options.in_flight and (not items or self._has_bytes_left)
+        return len(items) < self._options.in_flight and (not items or self.nbytes_left > 0)
 
     @property
     def in_flight(self) -> int:
@@ -152,16 +152,16 @@ class StreamMachine:
     # --- What stages ask: see Gate ------------------------------------------------------------------------------
 
     @property
-    def _has_bytes_left(self) -> bool:
-        return self._flow.values.nbytes < self._options.in_flight_nbytes
+    def nbytes_left(self) -> int:
+        """See Gate."""
+        return self._options.in_flight_nbytes - self._flow.values.nbytes
 
     def may_start(self, work: Work) -> bool:
         """See Gate."""
-        return (
-            self._has_bytes_left
-            or work.is_made_again
-            or work.key[0] <= next(iter(self._flow.results.items), 0)
-        )
+        if self.nbytes_left > 0 or work.is_made_again:
+            return True
+        # Results of generators, which keep their workers meanwhile, have been allowed before.
+        return len(work.key) > 1 or work.key[0] <= next(iter(self._flow.results.items), 0)
 
     def current(self, value: Outcome) -> Outcome | None:
         """See Gate."""
@@ -264,6 +264,7 @@ class StreamMachine:
             work.deaths = 0
         for end in event.results:
             work.credit -= 1
+            stage.learn_size(end.outcome)
             if work.is_finish:
                 self._finish_gave(work, end, now)
             else:
@@ -445,18 +446,20 @@ class StreamMachine:
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[StreamEffect]:
-        self._flow.settle(now)
-        self._draining.step()
-        sent: list[StreamEffect] = []
-        while self._fill(now):
+        out: list[StreamEffect] = []
+        is_settled = False
+        while not is_settled:
             self._flow.settle(now)
             self._draining.step()
+            # Before anything is given out: what nobody wants makes room.
+            out += self._flow.hand_out()
+            is_settled = not self._fill(now)
+        sent: list[StreamEffect] = []
         for stage in self._flow.stages.values():
             for lane in stage.lanes:
                 sent += lane.take_message()
         effects, self._effects = self._effects, []
-        effects += sent
-        effects += self._flow.hand_out()
+        effects += [*sent, *out]
         dropped = self._flow.values.take_dropped()
         if dropped:
             effects.append(DropValues(dropped))
@@ -472,7 +475,7 @@ class StreamMachine:
             if stage.vertex.is_generator or self._draining.has_begun:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
-                        stage.more_credit(work, lane, now, may_grow=self._has_bytes_left)
+                        stage.more_credit(work, lane, now, self)
             if stage.wants_lane(now) and not self._draining.is_closing:
                 self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
         return has_changed

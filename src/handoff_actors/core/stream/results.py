@@ -1,7 +1,7 @@
 """The results of a stream: joined over its sinks, in order, for those who have pushed."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from handoff_actors.core.stream.events import (
@@ -19,6 +19,9 @@ from handoff_actors.core.stream.sequencing import Sequencer
 
 #: A result with the scope in which it counts, until it is taken; or None where a key has none. True: the last of its item.
 _Entry = tuple[tuple[StreamResult, Scope] | None, bool]
+
+
+Current = Callable[[StreamResult], StreamResult | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -98,19 +101,34 @@ class Results:
         if owner.pending:
             self._changed[item.owner] = None
 
-    def hand_out(self) -> tuple[list[ResultsReady], list[tuple[StreamResult, Scope]]]:
-        """The results that have become ready since this was last asked; and those of owners that are gone, which count as taken."""
+    def hand_out(self, current: Current) -> tuple[list[ResultsReady], list[tuple[StreamResult, Scope]]]:
+        """The results that have become ready since this was last asked; and those of owners that are gone, which count as taken.
+
+        `current` gives a result with its values as they are now; None while one of them is being made again.
+        """
         ready: list[ResultsReady] = []
         unwanted: list[tuple[StreamResult, Scope]] = []
-        for number in self._changed:
+        changed, self._changed = self._changed, {}
+        for number in changed:
             owner = self._owners[number]
-            pending, owner.pending = owner.pending, []
             if owner.is_gone:
-                unwanted += pending
+                unwanted += owner.pending
+                owner.pending = []
+                continue
+            results: list[StreamResult] = []
+            for place, (result, scope) in enumerate(owner.pending):
+                now = current(result)
+                if now is None:
+                    # Those behind it wait, too, where they come in order.
+                    self._changed[number] = None
+                    owner.pending = owner.pending[place:]
+                    break
+                results.append(now)
+                owner.untaken.append((result, scope))
             else:
-                owner.untaken += pending
-                ready.append(ResultsReady(number, [result for result, _ in pending]))
-        self._changed.clear()
+                owner.pending = []
+            if results:
+                ready.append(ResultsReady(number, results))
         return ready, unwanted
 
     def taken(self, number: int, count: int) -> list[tuple[StreamResult, Scope]]:

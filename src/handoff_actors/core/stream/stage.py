@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from handoff_actors.core.stream.events import Failure, Outcome
+from handoff_actors.core.stream.events import Failure, Outcome, Stored
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.work import Work
 from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values
@@ -49,6 +49,8 @@ class Stage:
         #: Items that have ended here, and the seconds that the code took for them.
         self.ended = 0
         self.busy_s = 0.0
+        #: The size of a result of a generator; None: there was none.
+        self.result_nbytes: float | None = None
         self._window = window
         self._timeout_s = function.timeout
         self._batch_size = function.batch_size or (1 << 62)
@@ -59,8 +61,11 @@ class Stage:
 
     @property
     def is_in_order(self) -> bool:
-        """True if there is one worker, or one for each key, which can have items in order."""
-        return self.concurrency == 1 and (self.most == 1 or self.is_keyed)
+        """True if items are to come in order: to one worker, or one for each key, which may count on that; and to generators.
+
+        A generator keeps its worker until its results are out, which are later than those of the items before.
+        """
+        return self.vertex.is_generator or (self.concurrency == 1 and (self.most == 1 or self.is_keyed))
 
     @property
     def waiting(self) -> int:
@@ -120,7 +125,7 @@ class Stage:
                 if any(isinstance(value, Failure) for value in values):
                     yield work
                     continue
-                self._give(work, values, lane, now)
+                self._give(work, values, lane, now, gate)
                 if work.is_suspect:
                     break
 
@@ -136,7 +141,7 @@ class Stage:
             if any(isinstance(value, Failure) for value in values):
                 yield work
             else:
-                self._give(work, values, lane, now)
+                self._give(work, values, lane, now, gate)
 
     def _room(self, lane: Lane) -> int:
         if not lane.is_usable or lane.has_suspect:
@@ -152,10 +157,19 @@ class Stage:
         ahead = int(AHEAD_S / (self.seconds + OVERHEAD_S))
         return self.concurrency + min(MAX_AHEAD, ahead) - held
 
-    def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float) -> None:
+    def _credit(self, work: Work, gate: Gate) -> int:
+        """The number of results that a generator may have on its way beyond those that are."""
+        spare = self._window - work.results_alive - work.credit
+        if self.result_nbytes is None:
+            # The first one shows how large they are.
+            return 1
+        room = int(gate.nbytes_left / max(1.0, self.result_nbytes))
+        return max(min(spare, room), 1 - work.results_alive - work.credit)
+
+    def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float, gate: Gate) -> None:
         rows = lane.value_rows(work, values)
         if self.vertex.is_generator:
-            work.credit = 1 if work.is_made_again else max(1, self._window - work.results_alive)
+            work.credit = 1 if work.is_made_again else self._credit(work, gate)
             lane.rows.append(Generate(work.number, rows, work.given, work.credit))
         else:
             lane.rows.append(RunItem(work.number, rows))
@@ -180,15 +194,16 @@ class Stage:
         if not lane.outstanding:
             lane.idle_since = now
 
-    def more_credit(self, work: Work, lane: Lane, now: float, *, may_grow: bool) -> None:
+    def more_credit(self, work: Work, lane: Lane, now: float, gate: Gate) -> None:
         """Let a generator go on, as soon as half of the results that it may have on their way are out."""
         if work.is_made_again or not (self.vertex.is_generator or work.is_finish):
             return
-        wanted = self._window if may_grow else 1
-        spare = wanted - work.results_alive - work.credit
-        if work.credit <= 0 and spare > 0 and spare * 2 >= wanted:
-            work.credit += spare
-            lane.rows.append(GenerateMore(work.number, spare))
+        if work.credit > 0 or 2 * work.results_alive > self._window:
+            return
+        credit = self._credit(work, gate)
+        if credit > 0:
+            work.credit += credit
+            lane.rows.append(GenerateMore(work.number, credit))
             self._set_deadline(lane, now)
 
     # --- Batches ------------------------------------------------------------------------------------------------
@@ -226,6 +241,13 @@ class Stage:
         self.ended += items
         self.busy_s += seconds
         self.seconds = smoothed(self.seconds, seconds / max(1, items), SMOOTHING)
+
+    def learn_size(self, result: Outcome) -> None:
+        """Take note of the size of a result of a generator."""
+        nbytes = (
+            len(result) if isinstance(result, bytes) else result.nbytes if isinstance(result, Stored) else 0
+        )
+        self.result_nbytes = smoothed(self.result_nbytes, nbytes, SMOOTHING)
 
     def overdue(self, now: float) -> list[Lane]:
         """The workers whose item has taken too long."""

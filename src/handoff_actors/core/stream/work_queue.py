@@ -14,8 +14,12 @@ BATCH_PAUSE_S: Final = 0.1
 class Gate(Protocol):
     """What an item has to pass before it is given to a worker."""
 
+    @property
+    def nbytes_left(self) -> int:
+        """Bytes that values on their way may have beyond those that they have; negative where these are too many."""
+
     def may_start(self, work: Work) -> bool:
-        """False while the values that are on their way are too large, unless this is the oldest item."""
+        """False while there are too many bytes on their way, unless this is the oldest item, or a result of a generator."""
 
     def current(self, value: Outcome) -> Outcome | None:
         """What stands for a value now; None while it is being made again."""
