@@ -36,7 +36,7 @@ class GoingStream:
     """One stream, within its block. Hears what it comes to: see StreamListener."""
 
     def __init__(self, plan: StreamPlan, options: StreamOptions, run: OpenRun, host: StreamHost) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self.machine = StreamMachine(plan, options)
         self._runner = runner = run.runner
         self._lanes = Lanes(plan, run)
@@ -50,10 +50,12 @@ class GoingStream:
         self.plain = self.new_outlet()
         #: The first workers of the stages, as far as they are not up yet.
         self._starting: set[tuple[Vertex, int]] = set()
-        self._started: asyncio.Future[None] = loop.create_future()
+        self._started: asyncio.Future[None] = self._loop.create_future()
         self._error: HandoffError | None = None
         self._host = host
         self._needs = needs_of(self.machine.stages)
+        #: By owner: results that were taken, which the machine has yet to be told.
+        self._taken: dict[int, int] = {}
         self._in_flight = options.in_flight
         self._began_at = clock()
         self._is_draining = False
@@ -140,6 +142,7 @@ class GoingStream:
     def let_go(self, outlet: Outlet) -> None:
         """Drop what has not been taken, and what comes: nobody takes it any more."""
         if self._outlets.pop(outlet.owner, None) is not None:
+            self._tell_taken()
             self.actor.feed(OwnerGone(outlet.owner))
             outlet.drop()
 
@@ -160,8 +163,15 @@ class GoingStream:
         return self.actor.fetch(value, done)
 
     def taken(self, owner: int, results: int) -> None:
-        """See ResultSource."""
-        self.actor.feed(Taken(owner, results))
+        """See ResultSource. Whatever one turn of the loop takes is told at once: the machine looks at all stages each time."""
+        if not self._taken:
+            self._loop.call_soon(self._tell_taken)
+        self._taken[owner] = self._taken.get(owner, 0) + results
+
+    def _tell_taken(self) -> None:
+        taken, self._taken = self._taken, {}
+        for owner, results in taken.items():
+            self.actor.feed(Taken(owner, results))
 
     # --- Called by the actor, see StreamListener ----------------------------------------------------------------
 
