@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     from handoff_actors.client.session import Session as Session
     from handoff_actors.client.streaming.items import StreamItem as StreamItem
     from handoff_actors.client.streaming.pipeline import Pipeline as Pipeline
+    from handoff_actors.client.streaming.report import (
+        PipelineReport as PipelineReport,
+        StageReport as StageReport,
+        WorkerExplanation as WorkerExplanation,
+    )
     from handoff_actors.core.run.explain import Explanation as Explanation
     from handoff_actors.core.run.facts.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.core.run.scheduling.placement import Need as Need
@@ -203,6 +208,7 @@ _MODULES = {
     "client.session": ["Session"],
     "client.streaming.items": ["StreamItem"],
     "client.streaming.pipeline": ["Pipeline"],
+    "client.streaming.report": ["PipelineReport", "StageReport", "WorkerExplanation"],
     "report.breakdown": ["Breakdown"],
     "skip": ["SKIP"],
     "transport.keys": ["ClusterKey"],
@@ -258,6 +264,7 @@ __all__ = [
     "PerWorker",
     "Pipeline",
     "PipelineOptions",
+    "PipelineReport",
     "Policy",
     "RemoteError",
     "RemoteTraceback",
@@ -270,6 +277,7 @@ __all__ = [
     "RunTimeout",
     "SerializationError",
     "Session",
+    "StageReport",
     "StoredValue",
     "Story",
     "StoryEntry",
@@ -281,6 +289,7 @@ __all__ = [
     "ValueLost",
     "VersionMismatch",
     "WorkerDied",
+    "WorkerExplanation",
     "__version__",
     "call",
     "call_sync",

@@ -1,9 +1,16 @@
 """Stages of streams as functions of open runs, told by hand what an app of a stream would tell them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+import numpy as np
+import pytest
 
 import handoff_actors as handoff
 from handoff_actors.ids import Index
@@ -23,7 +30,10 @@ from handoff_actors.wire.payload import decode, encode
 from handoff_actors.workers.child.stage.run import run_stage
 from handoff_actors.workers.stage_protocol import content_of, from_stage
 from handoff_actors.workers.stage_spec import FromProducer, StageSpec
-from tests.processes.app import App
+from tests.daemons import Daemon, Daemons
+from tests.processes.app import App, descendants
+
+pytestmark = pytest.mark.processes
 
 
 class Stages:
@@ -108,6 +118,18 @@ def double(x: Any) -> Any:
     return 2 * x
 
 
+def sum_of(x: Any) -> float:
+    return float(x.sum())
+
+
+def pid_of(_x: Any) -> int:
+    return os.getpid()
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 async def test_a_stage_runs_until_it_is_closed(app: App) -> None:
     async with stages_of(app.session) as stages:
         handle = stages.start(1, double)
@@ -117,5 +139,204 @@ async def test_a_stage_runs_until_it_is_closed(app: App) -> None:
         outcomes = await stages.outcomes(1, 2)
 
         assert {number: value_of(outcome) for number, outcome in outcomes.items()} == {1: 8, 2: 10}
+        stages.tell(1, CloseStage())
+        await handle
+
+
+async def test_more_stages_than_cores_run_beside_functions(app: App) -> None:
+    async with stages_of(app.session) as stages:
+        handles = [stages.start(lane, double) for lane in range(6)]
+        await stages.ready(*range(6))
+
+        for lane in range(6):
+            stages.tell(lane, item(1, lane))
+        outcomes = [await stages.outcomes(lane, 1) for lane in range(6)]
+        ordinary = await asyncio.gather(*(stages.run.call(double, number) for number in range(20)))
+
+        assert [value_of(outcome[1]) for outcome in outcomes] == [2 * lane for lane in range(6)]
+        assert ordinary == [2 * number for number in range(20)]
+        assert app.node.advert().busy == 0
+        for lane in range(6):
+            stages.tell(lane, CloseStage())
+        await asyncio.gather(*handles)
+    await app.until_idle()
+
+
+async def test_stages_hold_their_claims_until_they_end(app: App) -> None:
+    async with stages_of(app.session) as stages:
+        first = stages.start(1, double, cost={"cpu": 2})
+        await stages.ready(1)
+        second = stages.start(2, double, cost={"cpu": 1})
+        await app.until(lambda: app.node.advert().spare["cpu"] == 0.0)
+        assert 2 not in stages.places
+
+        stages.tell(1, CloseStage())
+        await first
+        await stages.ready(2)
+
+        stages.tell(2, CloseStage())
+        await second
+    await app.until_idle()
+
+
+async def test_large_values_stay_in_the_store_until_they_are_dropped(app: App) -> None:
+    array = np.arange(100_000.0)
+    async with stages_of(app.session) as stages:
+        stages.start(1, double)
+        handle = stages.start(2, sum_of)
+        await stages.ready(1, 2)
+
+        stages.tell(1, item(1, array))
+        [outcome] = (await stages.outcomes(1, 1)).values()
+        assert isinstance(outcome, tuple)
+        assert len(outcome) == 2
+        index, nbytes = outcome
+        name, attempt = stages.stored[index]
+        stages.tell(2, RunItem(7, [outcome]), needs=[Ref(index, nbytes, [], attempt)])
+
+        assert value_of((await stages.outcomes(2, 1))[7]) == 2 * array.sum()
+        assert app.stored_files() == [f"{stages.run_id:016x}-{index}"]
+        stages.drop(name, index)
+        stages.tell(2, item(8, np.ones(3)))
+        await stages.outcomes(2, 2)
+        assert app.stored_files() == []
+        stages.tell(1, item(2, array))
+        await stages.outcomes(1, 2)
+        stages.tell(1, CloseStage())
+        stages.tell(2, CloseStage())
+        await handle
+    await app.until_idle()
+    assert app.stored_files() == []
+
+
+async def test_killed_worker_is_replaced_and_says_that_it_is_ready(app: App) -> None:
+    async with stages_of(app.session) as stages:
+        handle = stages.start(1, pid_of)
+        await stages.ready(1)
+        stages.tell(1, item(1, 0))
+        pid = value_of((await stages.outcomes(1, 1))[1])
+        before = stages.places[1]
+
+        os.kill(pid, signal.SIGKILL)
+        await stages.until(lambda: stages.places[1] != before)
+        stages.tell(1, item(2, 0))
+
+        assert value_of((await stages.outcomes(1, 2))[2]) != pid
+        stages.tell(1, CloseStage())
+        await handle
+    await app.until_idle()
+
+
+async def test_stages_end_when_their_run_is_cancelled(app: App) -> None:
+    async def stream() -> None:
+        async with stages_of(app.session) as stages:
+            for lane in range(4):
+                stages.start(lane, sleep)
+            await stages.ready(*range(4))
+            stages.tell(0, item(1, 60.0))
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        await stream()
+
+    await app.until_idle()
+    # Besides the zygote there are the usual workers, and perhaps one that has not been idle for long.
+    assert len(descendants()) <= 4
+
+
+async def test_cancelled_stage_ends_in_the_middle_of_an_item(app: App) -> None:
+    async with stages_of(app.session) as stages:
+        handle = stages.start(1, sleep)
+        await stages.ready(1)
+        stages.tell(1, item(1, 60.0))
+        await asyncio.sleep(0.05)
+
+        assert handle.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handle
+    await app.until_idle()
+
+
+async def test_stage_that_cannot_begin_fails_as_functions_do(app: App) -> None:
+    def init() -> None:
+        raise OSError("no such model")
+
+    async with stages_of(app.session) as stages:
+        handle = stages.start(1, double, fields={"init": init}, max_retries=0)
+
+        with pytest.raises(handoff.FunctionFailed) as caught:
+            await handle
+
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+# --- Several nodes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def daemons() -> Iterator[Daemons]:
+    made = Daemons()
+    yield made
+    made.close()
+
+
+def start(daemons: Daemons, name: str, *options: str) -> Daemon:
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "HANDOFF_CHECK": "1"}
+    return daemons.start("--name", name, "--cpu", "2", "--memory", "1000", *options, variables=variables)
+
+
+async def test_large_values_travel_between_nodes_and_none_is_left(daemons: Daemons) -> None:
+    first = start(daemons, "n1")
+    second = start(daemons, "n2", "--join", first.address)
+    array = np.arange(200_000.0)
+    async with handoff.Session(seeds=[first.address]) as session, stages_of(session) as stages:
+        stages.start(1, double, node="n1")
+        stages.start(2, sum_of, node="n2")
+        await stages.ready(1, 2)
+
+        stages.tell(1, item(1, array))
+        outcome = (await stages.outcomes(1, 1))[1]
+        assert isinstance(outcome, tuple)
+        assert len(outcome) == 2
+        index, nbytes = outcome
+        assert len(first.stored()) == 1
+        stages.tell(
+            2, RunItem(1, [outcome]), needs=[Ref(index, nbytes, [first.address], stages.stored[index][1])]
+        )
+        # It waits behind the other.
+        stages.tell(2, item(2, np.ones(2)))
+        outcomes = await stages.outcomes(2, 2)
+
+        assert list(outcomes) == [1, 2]
+        assert value_of(outcomes[1]) == 2 * array.sum()
+        assert len(second.stored()) == 1
+        stages.tell(2, RunItem(3, [(index + 1, 10)]), needs=[Ref(index + 1, 10, [first.address])])
+        await stages.until(lambda: bool(stages.lost))
+        assert stages.lost[0].lost == index + 1
+        stages.drop("n1", index)
+        for lane in (1, 2):
+            stages.tell(lane, CloseStage())
+    daemons_are_empty = [first, second]
+    for daemon in daemons_are_empty:
+        daemon.wait_until(lambda daemon=daemon: daemon.stored() == [])  # type: ignore[misc]
+
+
+async def test_stage_of_a_killed_node_begins_again_on_another(daemons: Daemons) -> None:
+    first = start(daemons, "n1")
+    second = start(daemons, "n2", "--join", first.address)
+    by_name = {"n1": first, "n2": second}
+    async with (
+        handoff.Session(seeds=[first.address, second.address]) as session,
+        stages_of(session) as stages,
+    ):
+        handle = stages.start(1, double)
+        await stages.ready(1)
+        name, _, _ = stages.places[1]
+
+        by_name[name].process.kill()
+        await stages.until(lambda: stages.places[1][0] != name)
+        stages.tell(1, item(1, 4))
+
+        assert value_of((await stages.outcomes(1, 1))[1]) == 8
         stages.tell(1, CloseStage())
         await handle

@@ -14,6 +14,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from handoff_actors.wire.payload import (
     encode,
     encode_call,
     encode_code,
+    encode_number,
     joined_code,
     load_code,
 )
@@ -77,6 +79,20 @@ def test_arrays_come_back_equal_aligned_and_read_only(
         assert array.dtype == copy.dtype
         assert not copy.flags.writeable
         assert copy.ctypes.data % 64 == 0 or not copy.size
+
+
+class Named(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize("value", [0, -(2**80), 1.5, True, None, 2j])
+def test_numbers_are_encoded_in_a_short_way_as_all_values_are(value: object) -> None:
+    assert encode_number(value) == encode(value).to_bytes()
+
+
+@pytest.mark.parametrize("value", ["text", b"", [], Named.ONE])
+def test_what_is_no_number_takes_the_long_way(value: object) -> None:
+    assert encode_number(value) is None
 
 
 def test_arrays_are_views_of_a_mapped_file(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from handoff_actors.graph.placing import Skeleton
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec, WarmSpec
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
+from handoff_actors.stage_mark import is_stage_code
 from handoff_actors.time_spans import seconds_in
 
 #: Calls nest as deep as inline functions and hooks do, in messages and on the stack of a worker; msgspec gives up
@@ -252,6 +253,7 @@ class Fold:
                     run_if=run_if,
                     conditions=conditions,
                     cache_s=None if cache is None else seconds_in("cache", cache),
+                    is_stage=is_stage_code(code),
                 )
             )
         return number

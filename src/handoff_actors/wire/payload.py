@@ -33,12 +33,13 @@ from handoff_actors.attributes import own_attribute
 from handoff_actors.errors import SerializationError, VersionMismatch
 from handoff_actors.text import repr_of, str_of, type_name_of
 from handoff_actors.wire.code.by_value import is_sent_by_value
-from handoff_actors.wire.code.by_value_pickler import Piece, pickled_code
+from handoff_actors.wire.code.by_value_pickler import PROTOCOL, Piece, pickled_code
 from handoff_actors.wire.code.managers import advice_on
 from handoff_actors.wire.code.namespaces import Group, current, decoded_groups, encoded_groups
 from handoff_actors.wire.code.naming import MAINS
 from handoff_actors.wire.code.sources import sent_digest
 from handoff_actors.wire.pickling import (
+    NUMBERS,
     PositionOf,
     pickled,
     pickled_without,
@@ -94,6 +95,11 @@ def encode(value: Any, name: str | None = "value", position_of: PositionOf | Non
     """
     pieces, buffers = _pickle(value, name, position_of)
     return Payload(_lay_out(pieces, [buffer.raw() for buffer in buffers]) if buffers else pieces)
+
+
+def encode_number(value: Any) -> bytes | None:
+    """Encode a number, True, False or None as `encode` does; None for any other value."""
+    return pickle.dumps(value, PROTOCOL) if type(value) in NUMBERS else None
 
 
 def _pickle(

@@ -35,7 +35,7 @@ _MEMBERS: Final = 32
 #: Pickles by hand are bytes; numpy, pandas and arrow give their memory out of band by themselves.
 _FLAT: Final = frozenset({bytes, bytearray, str})
 #: Objects of these types refer to nothing else.
-_NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
+NUMBERS: Final = frozenset({int, float, complex, bool, type(None)})
 _SEQUENCES: Final = frozenset({list, tuple})
 
 #: Gives the position of an object among the parts that are left out of a pickle; None for what stays in it.
@@ -50,7 +50,7 @@ def pickled(value: Any, reducers: Reducers | None = None) -> tuple[list[Piece], 
 
     Neither may be used once the value has changed. Raises the errors of cloudpickle, or of the value itself.
     """
-    if type(value) in _NUMBERS:
+    if type(value) in NUMBERS:
         return [pickle.dumps(value, PROTOCOL)], []
     buffers: list[pickle.PickleBuffer] = []
     if ARROW in sys.modules:

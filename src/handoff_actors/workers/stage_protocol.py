@@ -35,19 +35,20 @@ def content_of(rows: "Iterable[ToStage | FromStage]") -> bytes:
 
 def to_stage(content: bytes) -> list[ToStage]:
     """Undo `content_of` at a stage. Raises AssertionError for anything else."""
-    return [_message(_TO_STAGE, row) for row in msgpack.unpackb(content, use_list=False)]
+    return _messages(_TO_STAGE, content)
 
 
 def from_stage(content: bytes) -> list[FromStage]:
     """Undo `content_of` at the app. Raises AssertionError for anything else."""
-    return [_message(_FROM_STAGE, row) for row in msgpack.unpackb(content, use_list=False)]
+    return _messages(_FROM_STAGE, content)
 
 
-def _message(by: dict[int, Any], row: Any) -> Any:
+def _messages(by: dict[int, Any], content: bytes) -> list[Any]:
+    rows: Any = msgpack.unpackb(content, use_list=False)
     try:
-        return by[row[-1]](row)
+        return [by[row[-1]](row) for row in rows]
     except NOT_A_MESSAGE as error:
-        raise no_message(row) from error
+        raise no_message(rows) from error
 
 
 #: Indices of stored items begin here, above those of functions and constants.

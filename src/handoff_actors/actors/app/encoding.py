@@ -48,7 +48,6 @@ from handoff_actors.wire.pickling import PositionOf, has_code
 from handoff_actors.wire.placeholders import position_of_placeholder
 from handoff_actors.wire.warm_key import warm_key
 from handoff_actors.workers.child.running_job import is_worker
-from handoff_actors.workers.child.stage.run import run_stage
 
 #: The index of the first value that the app has for a run, such as a large constant: no run has as many functions.
 APP_VALUES: Final = 1 << 40
@@ -310,7 +309,7 @@ class _Encoder(Struct):
             sends_progress=listening.progress,
             sends_digests=listening.digests,
             warm=None if spec.warm is None else self._warm_object(spec, spec.warm, environment),
-            is_stage=spec.code is run_stage,
+            is_stage=spec.is_stage,
         )
 
     def _warm_object(

@@ -304,6 +304,8 @@ class SyncWorker:
             self._receive()
         else:
             self._read()
+            # An event loop may have told of the control channel, before the signal has.
+            self._is_called = True
         if self._is_called:
             self._answer()
         self._heap.tidy(perf_counter())

@@ -158,8 +158,10 @@ class Scheduler:
         self.time_left.assume(usual_s)
 
     def learn(self, index: Index, seconds: float) -> None:
-        """Record the duration of a function."""
+        """Record the duration of a function, unless it ran for as long as its app liked."""
         need = self.needs.of[index]
+        if need.is_stage:
+            return
         need.seconds = smoothed(need.seconds, seconds, SMOOTHING)
         self._ready.learn(index, seconds)
         if self.time_left.is_on:
@@ -307,6 +309,7 @@ class Scheduler:
             or self.destinations.has_constraints
             or self._is_custom_policy
             or lane.destination.length
+            or lane.destination.need.is_stage
             or len(self.nodes) > 1
             or len(self._ready.lanes()) > 1
         ):

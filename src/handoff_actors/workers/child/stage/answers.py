@@ -14,7 +14,7 @@ from handoff_actors.workers.stage_protocol import content_of
 _FAST_S: Final = 200e-6
 #: no longer than this,
 _HOLD_S: Final = 1e-3
-#: and while so few bytes wait.
+#: and while values of so few bytes wait.
 _MOST_NBYTES: Final = 256 * 1024
 #: How quickly the estimate follows when items get faster.
 _DECAY: Final = 0.2
@@ -32,8 +32,11 @@ class Answers:
         self._rows: list[FromStage] = []
         self._ends: list[End] = []
         self._seconds = 0.0
+        #: Bytes of the encoded values that wait.
+        self._nbytes = 0
+        #: The time since which answers may wait.
         self._since = 0.0
-        #: The duration of an item; unknown before the first.
+        #: The duration of an item, or of a batch; unknown before the first.
         self._usual_s = UNKNOWN
         #: The code has returned another object as its state than it was given.
         self.has_replaced_state = False
@@ -47,6 +50,9 @@ class Answers:
         self._ends += ends
         seconds = now - began_at
         self._seconds += seconds
+        for _, outcome, _ in ends:
+            if type(outcome) is bytes:
+                self._nbytes += len(outcome)
         self._usual_s = peak_smoothed(self._usual_s, seconds, _DECAY)
 
     def generated(
@@ -67,18 +73,21 @@ class Answers:
         self._close_ends()
         self._rows.append(row)
 
-    def is_due(self, now: float, usual_s: float | None = None) -> bool:
-        """Tell whether answers must not wait for the next one, which usually takes that long."""
-        if (self._usual_s if usual_s is None else usual_s) > _FAST_S or self._results.nbytes > _MOST_NBYTES:
-            return True
-        return now - self._since >= _HOLD_S
+    def send_if_due(self, now: float) -> None:
+        """Send what must not wait for the next item."""
+        if self._usual_s > _FAST_S or now - self._since >= _HOLD_S or self._nbytes > _MOST_NBYTES:
+            self.flush()
+
+    def is_held_too_long(self, now: float, usual_s: float) -> bool:
+        """Tell whether results of a generator must not wait for its next one, which usually takes that long."""
+        return usual_s > _FAST_S or now - self._since >= _HOLD_S
 
     def flush(self) -> None:
         """Send all that waits."""
         self._close_ends()
         self._since = perf_counter()
         if self._rows:
-            rows, self._rows = self._rows, []
+            rows, self._rows, self._nbytes = self._rows, [], 0
             self._channel.send(content_of(rows), self._results.take_stored())
 
     def _close_ends(self) -> None:

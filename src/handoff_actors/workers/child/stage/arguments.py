@@ -1,6 +1,6 @@
 """The arguments of a stage's code for one item: values that came for it, constants, and what inline functions make of them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from handoff_actors.skip import SKIP
@@ -9,9 +9,9 @@ from handoff_actors.wire.payload import decode
 from handoff_actors.workers.child.stage.channel import StageChannel
 from handoff_actors.workers.stage_spec import FromProducer, Given, InlineCall, Recipe
 
-#: Calls user code; what it raises is a UserRaised.
-Call = Callable[..., Any]
-AsyncCall = Callable[..., Awaitable[Any]]
+#: Calls user code with these arguments; what it raises is a UserRaised.
+Call = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
+AsyncCall = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 
 
 class InlineSkipped(Exception):
@@ -56,13 +56,13 @@ class Arguments:
 
     def _called(self, inline: InlineCall, values: Sequence[Any], call: Call) -> Any:
         args: list[Any] = [self._made(recipe, values, call) for recipe in inline.args]
-        return _taken(call(inline.code, *_positional(inline, args), **inline.kwargs))
+        return _taken(call(inline.code, _positional(inline, args), inline.kwargs))
 
     async def _awaited(self, recipe: Recipe, values: Sequence[Any], call: AsyncCall) -> Any:
         if not isinstance(recipe, InlineCall):
             return values[recipe.position] if isinstance(recipe, FromProducer) else recipe.value
         args: list[Any] = [await self._awaited(inner, values, call) for inner in recipe.args]
-        return _taken(await call(recipe.code, *_positional(recipe, args), **recipe.kwargs))
+        return _taken(await call(recipe.code, _positional(recipe, args), recipe.kwargs))
 
 
 def _positional(inline: InlineCall, args: list[Any]) -> Sequence[Any]:

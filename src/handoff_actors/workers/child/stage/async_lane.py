@@ -22,7 +22,7 @@ from handoff_actors.wire.messages.stage_rows import (
 )
 from handoff_actors.workers.child.evaluation import UserRaised
 from handoff_actors.workers.child.stage.arguments import InlineSkipped
-from handoff_actors.workers.child.stage.channel import StageChannel, stage_channel
+from handoff_actors.workers.child.stage.channel import NOTHING, StageChannel, stage_channel
 from handoff_actors.workers.child.stage.code import Outcome, StageCode, is_iterated
 from handoff_actors.workers.stage_protocol import to_stage
 from handoff_actors.workers.stage_spec import StageSpec
@@ -180,7 +180,9 @@ class _AsyncLane:
         self._is_flush_due = False
         self._answers.flush()
 
-    async def _call(self, code: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def _call(
+        self, code: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] = NOTHING
+    ) -> Any:
         try:
             result = await _finished(code(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - as in `_outcome`
@@ -216,7 +218,7 @@ class _AsyncLane:
     async def _evaluated(self, values: Sequence[ValueRow]) -> Outcome:
         code = self._code
         args = await code.awaited_args(values, self._call)
-        return code.outcome(await self._call(self._spec.code, *code.positional(args), **code.kwargs))
+        return code.outcome(await self._call(self._spec.code, code.positional(args), code.kwargs))
 
     async def _run_batch(self, batch: RunBatch) -> None:
         began_at = perf_counter()
@@ -241,7 +243,7 @@ class _AsyncLane:
     async def _batch_outcomes(self, items: list[tuple[Any, ...]]) -> list[Outcome]:
         code = self._code
         try:
-            returned = await self._call(self._spec.code, *code.positional_of_batch(items), **code.kwargs)
+            returned = await self._call(self._spec.code, code.positional_of_batch(items), code.kwargs)
             return code.outcomes(returned, len(items))
         except asyncio.CancelledError:
             raise
@@ -256,9 +258,9 @@ class _AsyncLane:
 
         async def make() -> Outcome:
             args = await code.awaited_args(wanted.values, self._call)
-            produced = await self._call(self._spec.code, *code.positional(args), **code.kwargs)
+            produced = await self._call(self._spec.code, code.positional(args), code.kwargs)
             iterator = (
-                produced if hasattr(type(produced), "__anext__") else self._channel.call(iter, produced)
+                produced if hasattr(type(produced), "__anext__") else self._channel.call(iter, (produced,))
             )
             made.append(
                 _AsyncGenerator(wanted.number, iterator, wanted.skipped, may_give_state=code.has_state)
@@ -274,7 +276,7 @@ class _AsyncLane:
 
         async def make() -> Outcome:
             finish = self._spec.finish
-            produced: Any = None if finish is None else await self._call(finish, self._code.state)
+            produced: Any = None if finish is None else await self._call(finish, (self._code.state,))
             if not hasattr(type(produced), "__anext__"):
                 produced = iter(produced if is_iterated(produced) else [] if produced is None else [produced])
             made.append(_AsyncGenerator(wanted.number, produced, 0, may_give_state=False))
@@ -324,9 +326,9 @@ class _AsyncLane:
     async def _next(self, generator: _AsyncGenerator) -> Outcome | None:
         """Take the next result; None: it is to be left out."""
         if generator.is_async:
-            result = await self._call(generator.iterator.__anext__)
+            result = await self._call(generator.iterator.__anext__, ())
         else:
-            result = self._channel.call(next, generator.iterator)
+            result = self._channel.call(next, (generator.iterator,))
         if result is SKIP:
             return None
         if generator.skipped:
@@ -352,4 +354,4 @@ class _AsyncLane:
         if close is not None:
             # Its end is not awaited by anybody.
             with suppress(UserRaised):
-                await self._call(close)
+                await self._call(close, ())

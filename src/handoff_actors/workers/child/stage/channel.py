@@ -1,8 +1,8 @@
 """A worker's offer to the stage that it runs: rows from the node and back, the store, and the marks around user code."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index
@@ -17,6 +17,7 @@ from handoff_actors.workers.protocol import JobKey
 
 #: Reads what has arrived; True: waits for something first.
 Receive = Callable[[bool], None]
+NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class StageChannel:
@@ -81,7 +82,7 @@ class StageChannel:
 
     # --- User code ----------------------------------------------------------------------------------------------
 
-    def call(self, code: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, code: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] = NOTHING) -> Any:
         """Call user code. Recalls are answered meanwhile, and SIGINT interrupts it. Raises UserRaised."""
         user_code = self._user_code
         try:

@@ -33,6 +33,7 @@ class StageCode:
         self.has_state = spec.init is not None
         self._extra_args = extra_args
         self.kwargs = kwargs
+        self._takes_values_alone = not (self.has_state or spec.as_list or extra_args)
         self.results = StageResults(spec, channel)
         self.answers = Answers(channel, self.results)
         self._arguments = Arguments(spec.args, channel)
@@ -49,6 +50,8 @@ class StageCode:
 
     def positional(self, args: list[Any]) -> Sequence[Any]:
         """Give all that the code is called with for one item, but for keywords."""
+        if self._takes_values_alone:
+            return args
         given = [args] if self.spec.as_list else args
         return [self.state, *given, *self._extra_args] if self.has_state else [*given, *self._extra_args]
 

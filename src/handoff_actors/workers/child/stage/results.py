@@ -7,7 +7,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.ids import Index
 from handoff_actors.retry_on import reason_against_retry
 from handoff_actors.wire.messages.stage_rows import FailureRow, ValueRow
-from handoff_actors.wire.payload import encode
+from handoff_actors.wire.payload import encode, encode_number
 from handoff_actors.workers.child.evaluation import failure, is_growth
 from handoff_actors.workers.child.stage.channel import StageChannel
 from handoff_actors.workers.stage_keys import key_hash
@@ -24,35 +24,36 @@ class StageResults:
         _, index, attempt = channel.key
         self._next_index = first_index(index, attempt)
         #: Index and size of each value stored since these were last taken.
-        self.stored: list[tuple[Index, int]] = []
-        #: Bytes of the encoded values since then.
-        self.nbytes = 0
+        self._stored: list[tuple[Index, int]] = []
 
     def value(self, result: Any) -> ValueRow:
         """Encode a result. Raises SerializationError, StoreFailed."""
+        encoded = encode_number(result)
+        if encoded is not None:
+            # Where the code does next to nothing this is most of what an item costs.
+            return encoded
         if is_growth(result):
             raise SerializationError(
                 f"stage {self._spec.name!r} returned {result!r}: only functions of runs return one"
             )
         payload = encode(result)
         if payload.nbytes <= self._channel.inline_limit:
-            self.nbytes += payload.nbytes
             return payload.to_bytes()
         run, _, attempt = self._channel.key
         index = self._next_index
         self._channel.store.write(run, index, attempt, payload)
         self._next_index += 1
-        self.stored.append((index, payload.nbytes))
+        self._stored.append((index, payload.nbytes))
         return index, payload.nbytes
 
     def keys(self, result: Any) -> Sequence[int]:
         """Hash the keys of a result, for the stages that take it by key. Raises UserRaised, SerializationError."""
         call = self._channel.call
-        return [call(_hash_of_key, key, result) for key in self._spec.keys]
+        return [call(_hash_of_key, (key, result)) for key in self._spec.keys]
 
     def take_stored(self) -> list[tuple[Index, int]]:
         """Drain what has been stored."""
-        stored, self.stored, self.nbytes = self.stored, [], 0
+        stored, self._stored = self._stored, []
         return stored
 
     def failure(self, error: BaseException) -> FailureRow:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from handoff_actors.stage_mark import runs_stage
 from handoff_actors.workers.stage_spec import InlineCall, Recipe, StageSpec
 
 
+@runs_stage
 def run_stage(spec: StageSpec, /, *extra_args: Any, **kwargs: Any) -> None:
     """Make the stage's state, and work on what its app sends until that closes it.
 

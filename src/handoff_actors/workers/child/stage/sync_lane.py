@@ -21,7 +21,7 @@ from handoff_actors.wire.messages.stage_rows import (
 )
 from handoff_actors.workers.child.evaluation import UserRaised
 from handoff_actors.workers.child.stage.arguments import InlineSkipped
-from handoff_actors.workers.child.stage.channel import StageChannel, stage_channel
+from handoff_actors.workers.child.stage.channel import NOTHING, StageChannel, stage_channel
 from handoff_actors.workers.child.stage.code import Outcome, StageCode, is_iterated
 from handoff_actors.workers.stage_protocol import to_stage
 from handoff_actors.workers.stage_spec import StageSpec
@@ -96,10 +96,12 @@ class SyncLane:
             self._acts[type(row)](row)
         return True
 
-    def _call(self, code: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = self._channel.call(code, *args, **kwargs)
+    def _call(
+        self, code: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] = NOTHING
+    ) -> Any:
+        result = self._channel.call(code, args, kwargs)
         if hasattr(type(result), "__await__"):
-            return self._channel.call(_awaited, result)
+            return self._channel.call(_awaited, (result,))
         return result
 
     # --- Items --------------------------------------------------------------------------------------------------
@@ -115,14 +117,13 @@ class SyncLane:
         except BaseException as error:  # noqa: BLE001 - whatever an item ends with, the stage goes on
             outcome, keys = self._code.results.failure(error), ()
         now = perf_counter()
-        self._answers.ended([(item.number, outcome, keys)], began_at, now)
-        if self._answers.is_due(now):
-            self._answers.flush()
+        self._answers.ended(((item.number, outcome, keys),), began_at, now)
+        self._answers.send_if_due(now)
 
     def _evaluated(self, values: Sequence[ValueRow]) -> Outcome:
         code = self._code
         args = code.args(values, self._call)
-        return code.outcome(self._call(self._spec.code, *code.positional(args), **code.kwargs))
+        return code.outcome(self._call(self._spec.code, code.positional(args), code.kwargs))
 
     def _run_batch(self, batch: RunBatch) -> None:
         began_at = perf_counter()
@@ -139,13 +140,12 @@ class SyncLane:
             outcomes.update(zip(taken, self._batch_outcomes(list(taken.values())), strict=True))
         now = perf_counter()
         self._answers.ended([(number, *outcomes[number]) for number, _ in batch.items], began_at, now)
-        if self._answers.is_due(now):
-            self._answers.flush()
+        self._answers.send_if_due(now)
 
     def _batch_outcomes(self, items: list[tuple[Any, ...]]) -> list[Outcome]:
         code = self._code
         try:
-            returned = self._call(self._spec.code, *code.positional_of_batch(items), **code.kwargs)
+            returned = self._call(self._spec.code, code.positional_of_batch(items), code.kwargs)
             return code.outcomes(returned, len(items))
         except BaseException as error:  # noqa: BLE001 - as in `_run_item`
             return [(code.results.failure(error), ())] * len(items)
@@ -157,8 +157,8 @@ class SyncLane:
         number = wanted.number
         try:
             args = code.args(wanted.values, self._call)
-            produced = self._call(self._spec.code, *code.positional(args), **code.kwargs)
-            iterator = self._channel.call(iter, produced)
+            produced = self._call(self._spec.code, code.positional(args), code.kwargs)
+            iterator = self._channel.call(iter, (produced,))
         except InlineSkipped:
             self._answers.generated(number, [], perf_counter() - began_at, is_end=True)
         except BaseException as error:  # noqa: BLE001 - as in `_run_item`
@@ -176,7 +176,9 @@ class SyncLane:
     def _finish(self, wanted: Finish) -> None:
         began_at = perf_counter()
         try:
-            produced = None if self._spec.finish is None else self._call(self._spec.finish, self._code.state)
+            produced = (
+                None if self._spec.finish is None else self._call(self._spec.finish, (self._code.state,))
+            )
         except BaseException as error:  # noqa: BLE001 - as in `_run_item`
             failure = self._code.results.failure(error)
             self._answers.generated(
@@ -201,7 +203,7 @@ class SyncLane:
                 results.append(outcome)
                 credit -= 1
             now = perf_counter()
-            if results and self._answers.is_due(now, generator.usual_s):
+            if results and self._answers.is_held_too_long(now, generator.usual_s):
                 self._answers.generated(generator.number, results, now - began_at, is_end=False)
                 self._answers.flush()
                 results, began_at = [], now
@@ -210,7 +212,7 @@ class SyncLane:
     def _next(self, generator: _SyncGenerator) -> Outcome | None:
         """Take the next result; None: it is to be left out."""
         began_at = perf_counter()
-        result = self._channel.call(next, generator.iterator)
+        result = self._channel.call(next, (generator.iterator,))
         if result is SKIP:
             return None
         if generator.skipped:
@@ -242,7 +244,7 @@ class SyncLane:
         if close is not None:
             # Its end is not awaited by anybody.
             with suppress(UserRaised):
-                self._channel.call(close)
+                self._channel.call(close, ())
 
 
 def _awaited(result: Awaitable[Any]) -> Any:
