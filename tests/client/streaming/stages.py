@@ -113,6 +113,13 @@ def die_at_seven(number: int) -> int:
     return number
 
 
+def sleep_once(number: int, marker: str) -> int:
+    if number == 10 and not Path(marker).exists():
+        Path(marker).touch()
+        time.sleep(1000)
+    return number
+
+
 def sleep_for_ever(_number: int) -> None:
     time.sleep(1000)
 

@@ -73,6 +73,20 @@ async def test_stages_on_two_nodes_hand_over_small_and_large_values() -> None:
             assert second.process.poll() is None
 
 
+async def test_stages_stay_beside_one_another_also_when_one_starts_again(tmp_path: Path) -> None:
+    with pair() as (first, _):
+        async with handoff.Session(seeds=[first.address]) as session:
+            dag = handoff.DAG()
+            number = dag.call(None, type="input", id="in")
+            same = dag.call(stages.same, number, id="same")
+            slow = dag.call(stages.sleep_once, same, str(tmp_path / "slept"), timeout=0.3, node=handoff.collocated(same))
+            dag.call(stages.increment, slow, node=handoff.collocated(slow))
+            async with session.stream(dag, max_retries=1) as pipeline:
+                assert len({each.node for each in pipeline.explain()}) == 1
+                assert [item async for item in pipeline.map(range(20))] == list(range(1, 21))
+                assert len({each.node for each in pipeline.explain()}) == 1
+
+
 @pytest.mark.parametrize("code", [stages.increment, stages.large])
 async def test_stages_of_a_node_that_is_killed_move(code: object) -> None:
     with pair() as (first, second):

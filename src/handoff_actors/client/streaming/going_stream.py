@@ -69,7 +69,7 @@ class GoingStream:
         If none has been up for `look_after_s`, raises AllocationError if the nodes can't hold all of them at once.
         """
         self.actor.start()
-        self._starting = self._lanes.going()
+        self._starting = self._lanes.begin()
         while self._starting:
             missing = len(self._starting)
             await asyncio.wait([self._started], timeout=look_after_s)
@@ -175,8 +175,9 @@ class GoingStream:
 
     # --- Called by the actor, see StreamListener ----------------------------------------------------------------
 
-    def lane_up(self, stage: Vertex, lane: int) -> None:
+    def lane_up(self, stage: Vertex, lane: int, node: str) -> None:
         """See StreamListener."""
+        self._lanes.up(stage, lane, node)
         self._starting.discard((stage, lane))
         if not (self._starting or self._started.done()):
             self._started.set_result(None)

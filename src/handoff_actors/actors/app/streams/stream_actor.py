@@ -116,7 +116,7 @@ class StreamActor:
         for event in events:
             self._driver.feed(event)
             if isinstance(event, LaneUp):
-                self._listener.lane_up(event.stage, event.lane)
+                self._listener.lane_up(event.stage, event.lane, name)
         self._fetches.look()
 
     def node_lost(self, name: str) -> None:

@@ -46,8 +46,8 @@ class StageLanes(Protocol):
 class StreamListener(Protocol):
     """Hears what a stream has come to."""
 
-    def lane_up(self, stage: Vertex, lane: int) -> None:
-        """Take note that a worker of a stage takes items."""
+    def lane_up(self, stage: Vertex, lane: int, node: str) -> None:
+        """Take note that a worker of a stage takes items, and on which node."""
 
     def results_ready(self, owner: int, results: Sequence[StreamResult]) -> None:
         """Take results of an owner, in order. Each is in flight until the machine is told that it is `Taken`."""
