@@ -124,6 +124,33 @@ def sleep_for_ever(_number: int) -> None:
     time.sleep(1000)
 
 
+def fail_twice(number: int, path: str) -> int:
+    record(number, path)
+    if Path(path).read_text(encoding="utf-8").count(f"{number}\n") < 3:
+        raise ValueError("not yet")
+    return number
+
+
+def slow_on_three(number: int) -> int:
+    time.sleep(0.8 if number == 3 else 0)
+    return number
+
+
+def generator_for_two(number: int) -> Any:
+    return (each for each in range(3)) if number == 2 else number
+
+
+def environment(name: str) -> tuple[str | None, str]:
+    return os.environ.get(name), str(Path.cwd())
+
+
+async def stream_within(numbers: list[int]) -> list[int]:
+    dag = handoff.DAG()
+    dag.call(increment, dag.call(None, type="input", id="in"))
+    async with handoff.stream(dag) as pipeline:
+        return [item async for item in pipeline.map(numbers)]
+
+
 def record(number: int, path: str) -> int:
     with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - few imports
         file.write(f"{number}\n")

@@ -79,7 +79,9 @@ async def test_stages_stay_beside_one_another_also_when_one_starts_again(tmp_pat
             dag = handoff.DAG()
             number = dag.call(None, type="input", id="in")
             same = dag.call(stages.same, number, id="same")
-            slow = dag.call(stages.sleep_once, same, str(tmp_path / "slept"), timeout=0.3, node=handoff.collocated(same))
+            slow = dag.call(
+                stages.sleep_once, same, str(tmp_path / "slept"), timeout=0.3, node=handoff.collocated(same)
+            )
             dag.call(stages.increment, slow, node=handoff.collocated(slow))
             async with session.stream(dag, max_retries=1) as pipeline:
                 assert len({each.node for each in pipeline.explain()}) == 1

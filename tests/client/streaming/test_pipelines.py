@@ -4,11 +4,13 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import handoff_actors as handoff
+from handoff_actors import events
 from tests.client.streaming import stages
 from tests.processes.app import App
 
@@ -282,3 +284,95 @@ async def test_report_names_the_bottleneck(app: App) -> None:
     assert report.stages["stage1"].busy > report.stages["stage0"].busy
     assert {each.function_id for each in explained} == {"stage0", "stage1"}
     assert {each.node for each in explained} == {app.node.name}
+
+
+async def test_call_that_is_cancelled_frees_its_room(app: App) -> None:
+    async with app.session.stream(chain(stages.slow), in_flight=2) as pipeline:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await pipeline.call(1)
+        assert await pipeline.call(2) == 2
+
+
+async def test_map_that_is_left_early_frees_its_room(app: App) -> None:
+    async with app.session.stream(chain(stages.increment), in_flight=4) as pipeline:
+        for _ in range(10):
+            async with aclosing(pipeline.map(itertools.count())) as results:
+                assert await anext(results) == 1
+        assert await pipeline.call(1) == 2
+
+
+async def test_item_is_tried_again_as_often_as_it_may(app: App, tmp_path: Path) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.fail_twice, number, str(tmp_path / "tries"), id="tries")
+    async with app.session.stream(dag, max_retries=2) as pipeline:
+        assert await pipeline.call(5) == 5
+        assert (tmp_path / "tries").read_text() == "5\n5\n5\n"
+    async with app.session.stream(dag, max_retries=1) as pipeline:
+        with pytest.raises(handoff.ItemError) as caught:
+            await pipeline.call(6)
+    assert caught.value.attempts == 2
+
+
+async def test_join_that_waits_too_long_fails_its_item(app: App) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.add, dag.call(stages.slow_on_three, number), dag.call(stages.increment, number), id="sum")
+    async with app.session.stream(dag, join_timeout=0.3) as pipeline:
+        assert await pipeline.call(2) == 5
+        with pytest.raises(handoff.ItemError) as caught:
+            await pipeline.call(3)
+
+    assert caught.value.kind == "join_timeout"
+    assert caught.value.function_id == "sum"
+
+
+async def test_result_that_can_not_be_pickled_fails_its_item(app: App) -> None:
+    async with app.session.stream(chain(stages.generator_for_two)) as pipeline:
+        results = [item async for item in pipeline.map(range(4))]
+
+    assert [item for item in results if not isinstance(item, handoff.ItemError)] == [0, 1, 3]
+    assert isinstance(results[2], handoff.ItemError)
+
+
+async def test_key_that_raises_is_raised_by_push(app: App) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.pid_of, number, parallelism=2, key=lambda number: 1 // number)
+    async with app.session.stream(dag) as pipeline:
+        with pytest.raises(ZeroDivisionError):
+            await pipeline.push(0)
+        assert await pipeline.push(1) == 0
+
+
+async def test_stages_run_with_the_environment_of_the_stream(app: App, tmp_path: Path) -> None:
+    dag = chain(stages.environment)
+    async with app.session.stream(dag, env_vars={"STREAMED": "yes"}, working_dir=tmp_path) as pipeline:
+        assert await pipeline.call("STREAMED") == ("yes", str(tmp_path))
+
+
+async def test_stream_within_a_function_uses_its_cluster(app: App) -> None:
+    assert await app.call(stages.stream_within, [1, 2, 3], max_retries=0) == [2, 3, 4]
+    await app.until_idle()
+
+
+async def test_losses_of_workers_are_events(app: App, tmp_path: Path) -> None:
+    seen: list[handoff.RunEvent] = []
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.die_once_at, number, 3, str(tmp_path / "died"), id="risky")
+    async with app.session.stream(dag, on_event=seen.append) as pipeline:
+        assert [item async for item in pipeline.map(range(6))] == list(range(6))
+
+    assert [event.function_id for event in seen if isinstance(event, events.Lost)] == ["risky"]
+
+
+async def test_pipeline_is_used_once(app: App) -> None:
+    pipeline = app.session.stream(chain(stages.increment))
+    async with pipeline:
+        assert await pipeline.call(1) == 2
+
+    with pytest.raises(handoff.HandoffError, match="before"):
+        await pipeline.__aenter__()

@@ -45,6 +45,8 @@ class Pipeline:
 
     @inside_hidden
     async def __aenter__(self) -> Self:
+        if self._stream is not None:
+            raise HandoffError("the pipeline has been used before: make another one with handoff.stream(dag)")
         await self._run.__aenter__()
         stream: GoingStream | None = None
         try:
