@@ -126,6 +126,12 @@ def pid_of(_x: Any) -> int:
     return os.getpid()
 
 
+def die_behind_a_large_result(number: int) -> Any:
+    if number == 39:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return np.ones(20_000) if number == 38 else number
+
+
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -222,6 +228,24 @@ async def test_killed_worker_is_replaced_and_says_that_it_is_ready(app: App) -> 
         stages.tell(1, item(2, 0))
 
         assert value_of((await stages.outcomes(1, 2))[2]) != pid
+        stages.tell(1, CloseStage())
+        await handle
+    await app.until_idle()
+
+
+async def test_what_a_killed_stage_has_stored_and_not_told_of_is_removed(app: App) -> None:
+    async with stages_of(app.session) as stages:
+        handle = stages.start(1, die_behind_a_large_result)
+        await stages.ready(1)
+        before = stages.places[1]
+
+        # The first item's result is in the store, and not told of as the second takes long.
+        stages.tell(1, item(0, 0))
+        stages.tell(1, *(item(number, number) for number in range(1, 40)))
+        await stages.until(lambda: stages.places[1] != before)
+
+        told = {f"{stages.run_id:016x}-{each}" for each in stages.stored}
+        assert set(app.stored_files()) <= told
         stages.tell(1, CloseStage())
         await handle
     await app.until_idle()

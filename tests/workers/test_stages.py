@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
@@ -14,7 +15,7 @@ import pytest
 import handoff_actors as handoff
 from handoff_actors.ids import RunId
 from handoff_actors.wire.exceptions import decode_exception
-from handoff_actors.wire.messages.jobs import Job, Printed
+from handoff_actors.wire.messages.jobs import Emitted, Job, Printed
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
     Finish,
@@ -53,7 +54,7 @@ class Lane:
         args = fields.pop("args", ONE)
         spec = StageSpec(3, 1, "double", code, args, **fields)
         constants = encode_call((spec, *extra), kwargs).to_bytes()
-        templates = {0: template(run_stage, log_level=20)}
+        templates = {0: template(run_stage, log_level=20, sends_values=True)}
         self._harness.pool.give(SYNC, RUN, templates, [Job(INDEX, 1, 0, [], constants)], None)
         assert await self.next() == [StageReady(3, 1)]
 
@@ -415,6 +416,7 @@ async def test_output_and_the_current_function_belong_to_the_stage(harness: Pool
     def say(x: int) -> tuple[int, int]:
         print(f"item {x}")
         current = handoff.current()
+        current.emit(x)
         return current.attempt, os.getpid()
 
     await lane.start(say)
@@ -422,7 +424,8 @@ async def test_output_and_the_current_function_belong_to_the_stage(harness: Pool
     lane.tell(item(1, 7))
 
     assert decode((await lane.ends(1))[1]) == (1, harness.pids[SYNC])
-    await harness.until(lambda: Printed(INDEX, 1, False, "item 7\n") in harness.said)
+    await harness.until(lambda: len(harness.said) == 2)
+    assert harness.said == [Printed(INDEX, 1, False, "item 7\n"), Emitted(INDEX, 1, enc(7))]
     await lane.close()
 
 
@@ -466,6 +469,64 @@ async def test_a_recall_gives_back_what_is_behind_a_stage(harness: PoolHarness, 
 
     assert harness.recalls == [[(8, 1, 1)]]
     assert decode((await lane.ends(1))[1]) == 2
+    await lane.close()
+
+
+async def test_an_interrupt_fails_the_item_that_runs_and_no_other(harness: PoolHarness, lane: Lane) -> None:
+    def interrupt(x: int) -> int:
+        if x:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        return x
+
+    await lane.start(interrupt)
+
+    lane.tell(item(1, 0), item(2, 1), item(3, 0))
+    ends = await lane.ends(3)
+    # Nothing runs now.
+    os.kill(harness.pids[SYNC], signal.SIGINT)
+    lane.tell(item(4, 0))
+
+    assert [value_of(ends[1]), value_of(ends[3])] == [0, 0]
+    assert isinstance(error_of(ends[2]), KeyboardInterrupt)
+    assert value_of((await lane.ends(1))[4]) == 0
+    await lane.close()
+
+
+async def test_a_stage_is_recalled_and_killed_in_the_middle_of_an_item(
+    harness: PoolHarness, lane: Lane
+) -> None:
+    await lane.start(time.sleep)
+    lane.tell(item(1, 30.0))
+
+    harness.pool.recall(SYNC)
+    await harness.until(lambda: bool(harness.recalls))
+    harness.pool.kill(SYNC)
+
+    assert harness.recalls == [[]]
+    assert await harness.exit_of(SYNC) == (9, None)
+
+
+async def test_an_async_stage_answers_recalls(harness: PoolHarness, lane: Lane) -> None:
+    await lane.start(asyncio.sleep, args=(FromProducer(0), FromProducer(1)), concurrency=2)
+    lane.tell(item(1, 30.0, "late"), item(2, 0.0, "soon"))
+    await lane.ends(1)
+
+    harness.pool.recall(SYNC)
+    await harness.until(lambda: bool(harness.recalls))
+
+    assert harness.recalls == [[]]
+    # What runs still is cancelled.
+    await lane.close()
+
+
+async def test_contents_that_arrive_in_pieces_are_put_together(harness: PoolHarness, lane: Lane) -> None:
+    await lane.start(lambda text: text.upper())
+
+    lane.tell(*(item(number, "x" * 30_000) for number in range(20)))
+
+    ends = await lane.ends(20)
+    assert {value_of(outcome) for outcome in ends.values()} == {"X" * 30_000}
     await lane.close()
 
 

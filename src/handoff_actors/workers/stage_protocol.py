@@ -60,3 +60,9 @@ _COUNTS: Final = 34
 def first_index(index: Index, attempt: Attempt) -> Index:
     """Give the index of the first value that an attempt of a stage stores; those that follow count up."""
     return FIRST_ITEM_INDEX + (((index << _ATTEMPTS) + attempt % (1 << _ATTEMPTS)) << _COUNTS)
+
+
+def item_indices(index: Index, attempt: Attempt) -> range:
+    """Give the indices of all values that an attempt of a stage may store."""
+    first = first_index(index, attempt)
+    return range(first, first + (1 << _COUNTS))

@@ -25,7 +25,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.node.stage_events import PassRows, StageAnswered
+from handoff_actors.core.node.stage_events import DiscardItems, PassRows, StageAnswered
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Job, Ref, Template, Ticket, ValueKey
 from handoff_actors.wire.messages.runs import CancelJobs, Close, Drop, Stop
@@ -198,6 +198,7 @@ def test_death_of_a_worker_is_told_and_replaces_none_of_the_usual_ones() -> None
 
     [failed] = [message for message in replies(effects) if hasattr(message, "kind")]
     assert failed.kind == "worker"
+    assert DiscardItems(RUN, STAGE, Attempt(1)) in effects
     assert spawned(effects) == 0
 
 

@@ -13,6 +13,7 @@ from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.actors.handshake import NameInUse
 from handoff_actors.actors.node.adverts import NOTHING_STARTABLE, StartableNodes, make_advert
 from handoff_actors.actors.node.cluster_view import ClusterView
+from handoff_actors.actors.node.discards import discard
 from handoff_actors.actors.node.door import Door
 from handoff_actors.actors.node.host.memory import MemoryWatch
 from handoff_actors.actors.node.input_fetcher import InputFetcher
@@ -67,7 +68,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.machine import NodeMachine
-from handoff_actors.core.node.stage_events import PassRows
+from handoff_actors.core.node.stage_events import DiscardItems, PassRows
 from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError
@@ -283,6 +284,7 @@ class NodeActor:
         return self._values.view(run, index, version)
 
     # The pool and the watch are made after the listener that asks for them.
+
     def _kill_worker(self, worker: WorkerId) -> None:
         self._pool.kill(worker)
 
@@ -407,8 +409,8 @@ class NodeActor:
                 self._announce(effect)
             case KeepValue(run, index, attempt):
                 self._keep(run, index, attempt)
-            case DiscardValue(run, index, attempt):
-                self._store.discard(run, index, attempt)
+            case DiscardValue() | DiscardItems():
+                discard(self._store, effect)
             case SpillValue() | CheckValue():
                 self._look_after(effect)
             case FetchInput():
@@ -426,16 +428,12 @@ class NodeActor:
                 self._forget(effect)
             case ForgetPeer(peer, has_left):
                 self._forget_peer(peer, "" if has_left else "its lease has ended")
-            case LeaveCompleted() | LeaveDue():
-                self._note_end(effect)
+            case LeaveDue(reason):
+                self.leave_due.set_result(reason)
+            case LeaveCompleted():
+                self._left.set()
             case _:
                 assert_never(effect)
-
-    def _note_end(self, effect: LeaveCompleted | LeaveDue) -> None:
-        if isinstance(effect, LeaveDue):
-            self.leave_due.set_result(effect.reason)
-        else:
-            self._left.set()
 
     def _announce(self, state: Advertise) -> None:
         if state.out_of_use and not self.advertised.out_of_use:

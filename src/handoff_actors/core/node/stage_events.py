@@ -19,6 +19,14 @@ class StageAnswered(Struct, frozen=True):
     stored: Sequence[StoredItem]
 
 
+class DiscardItems(Struct, frozen=True):
+    """Delete what a worker has stored as this attempt at a stage, and has not told of."""
+
+    run: RunId
+    index: Index
+    attempt: Attempt
+
+
 class PassRows(Struct, frozen=True):
     """Pass rows on to the stage that a worker runs as this attempt."""
 
