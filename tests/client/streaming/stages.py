@@ -155,3 +155,11 @@ def record(number: int, path: str) -> int:
     with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - few imports
         file.write(f"{number}\n")
     return number
+
+
+def large_sometimes(number: int) -> Any:
+    return (number, bytes(200_000)) if number % 5 == 0 else number
+
+
+def undo_sometimes(value: Any) -> int:
+    return value[0] if isinstance(value, tuple) else value

@@ -56,7 +56,7 @@ async def test_exception_in_the_block_stops_everything_at_once(app: App) -> None
         await stream()
 
     assert time.monotonic() - began < 10
-    assert app.node.advert().spare == app.node.advert().capabilities
+    assert app.node.is_idle
     with pytest.raises(handoff.HandoffError, match="ZeroDivisionError"):
         await pipeline.push(2)
     await app.until_idle()
@@ -78,7 +78,7 @@ async def test_cancelling_the_block_stops_everything_at_once(app: App) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert app.node.advert().spare == app.node.advert().capabilities
+    assert app.node.is_idle
     await app.until_idle()
 
 
