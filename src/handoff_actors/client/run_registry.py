@@ -46,7 +46,6 @@ from handoff_actors.wire.messages.runs import Output
 from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
-    from handoff_actors.actors.app.streams.stream_actor import StreamActor
     from handoff_actors.core.run.explain import Explanation
     from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 
@@ -267,10 +266,15 @@ class RunRegistry:
         """A run that is going on; None for any other."""
         return self._runs.get(run)
 
-    def add_stream(self, run: RunId, stream: "StreamActor") -> None:
+    def add_stream(
+        self,
+        run: RunId,
+        stage_said: "Callable[[str, StageOutput | StageInputLost], None]",
+        node_lost: Callable[[str], None],
+    ) -> None:
         """Have a stream hear what the functions of its run say, and which nodes are gone."""
-        self.stage_listeners[run] = stream.stage_said
-        self._loss_listeners[run] = stream.node_lost
+        self.stage_listeners[run] = stage_said
+        self._loss_listeners[run] = node_lost
 
     def remove_stream(self, run: RunId) -> None:
         """Undo `add_stream`."""

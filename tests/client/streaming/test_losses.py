@@ -73,6 +73,21 @@ async def test_stages_on_two_nodes_hand_over_small_and_large_values() -> None:
             assert second.process.poll() is None
 
 
+async def test_stream_ends_when_the_nodes_that_are_left_can_not_hold_its_stages() -> None:
+    with pair() as (first, second):
+        async with handoff.Session(seeds=[first.address, second.address]) as session:
+            dag = chain(stages.slow, stages.same, cost={"cpu": 1})
+
+            async def stream() -> None:
+                async with session.stream(dag, allocation_timeout=0.5) as pipeline:
+                    async for item in pipeline.map(range(10_000)):
+                        if item == 10:
+                            psutil.Process(second.process.pid).kill()
+
+            with pytest.raises(handoff.AllocationError, match="stage"):
+                await stream()
+
+
 async def test_stages_stay_beside_one_another_also_when_one_starts_again(tmp_path: Path) -> None:
     with pair() as (first, _):
         async with handoff.Session(seeds=[first.address]) as session:

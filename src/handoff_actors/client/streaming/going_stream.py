@@ -28,14 +28,23 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.errors import HandoffError
+from handoff_actors.errors import AllocationError, HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.ids import Resources
 
 
 class GoingStream:
     """One stream, within its block. Hears what it comes to: see StreamListener."""
 
-    def __init__(self, plan: StreamPlan, options: StreamOptions, run: OpenRun, host: StreamHost) -> None:
+    def __init__(
+        self,
+        plan: StreamPlan,
+        options: StreamOptions,
+        run: OpenRun,
+        host: StreamHost,
+        allocation_timeout_s: float,
+    ) -> None:
+        """Workers for which there is no room for `allocation_timeout_s`, nor could be beside the others, end the stream."""
         self._loop = asyncio.get_running_loop()
         self.machine = StreamMachine(plan, options)
         self._runner = runner = run.runner
@@ -54,6 +63,9 @@ class GoingStream:
         self._error: HandoffError | None = None
         self._host = host
         self._needs = needs_of(self.machine.stages)
+        self._allocation_timeout_s = allocation_timeout_s
+        #: Looks whether there is room for those whose node was lost.
+        self._look: asyncio.TimerHandle | None = None
         #: By owner: results that were taken, which the machine has yet to be told.
         self._taken: dict[int, int] = {}
         self._in_flight = options.in_flight
@@ -63,21 +75,35 @@ class GoingStream:
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
-    async def start(self, look_after_s: float) -> None:
-        """Start all stages, and wait until they take items. Raises the error of the first that can't.
-
-        If none has been up for `look_after_s`, raises AllocationError if the nodes can't hold all of them at once.
-        """
+    async def start(self) -> None:
+        """Start all stages, and wait until they take items. Raises the error of the first that can't."""
         self.actor.start()
         self._starting = self._lanes.begin()
         while self._starting:
             missing = len(self._starting)
-            await asyncio.wait([self._started], timeout=look_after_s)
+            await asyncio.wait([self._started], timeout=self._allocation_timeout_s)
             if self._started.done():
                 self._started.result()
             elif len(self._starting) == missing:
-                offers = {advert.name: dict(advert.capabilities) for advert in self._host.adverts()}
+                check_capacity(self._needs, self._offers())
+
+    def node_lost(self, name: str) -> None:
+        """Take note that a node is gone. Its workers start elsewhere, if there is room for all in time."""
+        self.actor.node_lost(name)
+        if self._look is None:
+            self._look = self._loop.call_later(self._allocation_timeout_s, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._look = None
+        offers = self._offers()
+        if self._error is None and self._lanes.are_elsewhere(offers):
+            try:
                 check_capacity(self._needs, offers)
+            except AllocationError as error:
+                self.actor.fail(error)
+
+    def _offers(self) -> dict[str, Resources]:
+        return {advert.name: dict(advert.capabilities) for advert in self._host.adverts()}
 
     @property
     def is_up(self) -> bool:
@@ -106,6 +132,8 @@ class GoingStream:
         """End at once. Whoever waits gets the error."""
         self._end(error)
         self.actor.close()
+        if self._look is not None:
+            self._look.cancel()
 
     def _end(self, error: HandoffError) -> None:
         if self._error is None and not self._ended.is_set():

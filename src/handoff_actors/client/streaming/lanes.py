@@ -1,7 +1,7 @@
 """The workers of a stream's stages: each is a function of an open run that goes on for as long as the stream does."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,6 +69,10 @@ class Lanes:
     def up(self, stage: Vertex, lane: int, node: str) -> None:
         """Take note of where a worker is."""
         self._nodes[stage, lane] = node
+
+    def are_elsewhere(self, nodes: Collection[str]) -> bool:
+        """True if a worker was last on none of these nodes."""
+        return any(node not in nodes for node in self._nodes.values())
 
     def stop(self, stage: Vertex, lane: int) -> None:
         """See StageLanes."""

@@ -51,16 +51,19 @@ class Pipeline:
         stream: GoingStream | None = None
         try:
             stream = self._begin()
-            await stream.start(self._settings.allocation_timeout)
+            await stream.start()
         finally:
             if stream is None or not stream.is_up:
                 await self._close(HandoffError("the pipeline has not started"))
         return self
 
     def _begin(self) -> GoingStream:
-        stream = GoingStream(self._plan, self._settings.of_machine(), self._run, self._hub)
+        settings = self._settings
+        stream = GoingStream(
+            self._plan, settings.of_machine(), self._run, self._hub, settings.allocation_timeout
+        )
         self._stream = stream
-        self._hub.runs.add_stream(self._run.runner.run, stream.actor)
+        self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_lost)
         return stream
 
     @inside_hidden

@@ -124,6 +124,11 @@ class StreamActor:
         self._driver.feed(NodeGone(name))
         self._fetches.look()
 
+    def fail(self, error: HandoffError) -> None:
+        """Have the stream go on no more."""
+        self._driver.close()
+        self._listener.stream_failed(error)
+
     def close(self) -> None:
         """End the stream at once. Its workers end with their run."""
         self._driver.feed(AbortStream())
@@ -156,7 +161,7 @@ class StreamActor:
             case StopLane(stage, lane):
                 self._lanes.stop(stage, lane)
             case StreamFailed(error):
-                self._fail(error)
+                self.fail(error)
             case StreamDrained():
                 self._listener.stream_drained()
             case _:
@@ -182,10 +187,6 @@ class StreamActor:
             # It may have been sent in this very turn, to a worker that has answered since and to one that is yet to get it.
             self._outbox.flush()
             self._host.send(name, Drop(self._run, dropped))
-
-    def _fail(self, error: HandoffError) -> None:
-        self._driver.close()
-        self._listener.stream_failed(error)
 
     def _crashed(self, error: Exception) -> None:
         log.error("a stream has failed", extra={"run": self._run}, exc_info=error)
