@@ -29,6 +29,7 @@ from handoff_actors.display.options import OutputOption
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.subgraph import Subgraph
+from handoff_actors.ids import FunctionId
 from handoff_actors.workers.child.loading import check_may_start
 
 if TYPE_CHECKING:
@@ -234,15 +235,17 @@ class CallingSession(SessionValues):
                 working_dir=working_dir, modules_by_value=modules_by_value,
             )  # fmt: skip
             plan = StreamPlan.compile(dag)
-            return Pipeline(plan, settings, OpenRun(partial(self._begin_run, settings.of_run())), self._hub)
+            begin = partial(self._begin_run, settings.of_run(), dag.id)
+            return Pipeline(plan, settings, OpenRun(begin), self._hub)
 
-    async def _begin_run(self, settings: RunSettings) -> GoingRun:
+    async def _begin_run(self, settings: RunSettings, dag_id: FunctionId = None) -> GoingRun:
         check_may_start("a run")
         self._hub.check_process()
         closings = self._hub.closings
         await self._ready()
         self._hub.check_not_closed_since(closings)
-        return await self._hub.runs.open(uuid4().hex, settings, nodes_may_join=self._hub.is_in_cluster)
+        dag_id = uuid4().hex if dag_id is None else dag_id
+        return await self._hub.runs.open(dag_id, settings, nodes_may_join=self._hub.is_in_cluster)
 
     async def _begin_own_run(self) -> OpenRun:
         settings = RunSettings(on_failure="continue", max_retries=0, progress=False)

@@ -161,5 +161,5 @@ def large_sometimes(number: int) -> Any:
     return (number, bytes(200_000)) if number % 5 == 0 else number
 
 
-def undo_sometimes(value: Any) -> int:
+def undo_sometimes(value: int | tuple[int, bytes]) -> int:
     return value[0] if isinstance(value, tuple) else value

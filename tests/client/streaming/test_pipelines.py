@@ -367,6 +367,7 @@ async def test_losses_of_workers_are_events(app: App, tmp_path: Path) -> None:
         assert [item async for item in pipeline.map(range(6))] == list(range(6))
 
     assert [event.function_id for event in seen if isinstance(event, events.Lost)] == ["risky"]
+    assert {event.dag_id for event in seen} == {dag.id}
 
 
 async def test_pipeline_is_used_once(app: App) -> None:

@@ -107,11 +107,8 @@ class StreamActor:
         """Take a message from a stage on a node."""
         try:
             events = events_of(name, message)
-        except AssertionError as error:
-            reason = (
-                f"the worker of a stage on node {name!r} has sent what is no part of the protocol: {error}"
-            )
-            self._fail(RemoteProtocolError(reason))
+        except RemoteProtocolError as error:
+            self.fail(error)
             return
         for event in events:
             self._driver.feed(event)
