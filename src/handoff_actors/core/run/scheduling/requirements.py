@@ -67,8 +67,6 @@ class RequirementClass(Struct, eq=False):
 
         They last until the end of one of them has been heard of, `round_trip_s` later, and the next has arrived.
         """
-        if self.is_stage:
-            return 0
         if self.seconds is None:
             return 1
         return max(1, min(MAX_AHEAD, int((AHEAD_S + round_trip_s) / (self.seconds + OVERHEAD_S))))
