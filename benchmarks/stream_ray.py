@@ -1,5 +1,4 @@
 """Ray: actors that are chained by references, and the same actors in a compiled graph. The app's thread waits for each answer."""
-# mypy: allow-untyped-decorators
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -16,7 +15,6 @@ from benchmarks.with_ray import ray_cluster
 MOST_COMPILED = 64
 
 
-@ray.remote
 class RayStage:
     """One stage."""
 
@@ -50,10 +48,15 @@ class RayFlow:
             yield ray.get(submitted.popleft())
 
 
+def _stages(kind: Kind) -> list[Any]:
+    actor: Any = ray.remote(RayStage)
+    return [actor.remote(code_of(kind)) for _ in range(STAGES)]
+
+
 @asynccontextmanager
 async def actors(kind: Kind) -> AsyncIterator[Flow]:
     with ray_cluster():
-        stages = [RayStage.remote(code_of(kind)) for _ in range(STAGES)]
+        stages = _stages(kind)
 
         def submit(value: Any) -> Any:
             for stage in stages:
@@ -66,7 +69,7 @@ async def actors(kind: Kind) -> AsyncIterator[Flow]:
 @asynccontextmanager
 async def compiled(kind: Kind) -> AsyncIterator[Flow]:
     with ray_cluster():
-        stages = [RayStage.remote(code_of(kind)) for _ in range(STAGES)]
+        stages = _stages(kind)
         with InputNode() as node:
             out: Any = node
             for stage in stages:

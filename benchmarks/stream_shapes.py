@@ -160,7 +160,8 @@ FIGURES = tuple(MEASURES)
 async def measure(figure: str, opened: OpenFlow, sizes: StreamSizes) -> float:
     """Measure one figure with stages that are warm. Raises ValueError for a wrong result."""
     kind, take = MEASURES[figure]
-    warm = StreamSizes(*(max(2, size // WARM_SHARE) for size in sizes[:-1]), sizes.array_nbytes)
+    items, ones, arrays = (max(2, size // WARM_SHARE) for size in (sizes.items, sizes.ones, sizes.arrays))
+    warm = StreamSizes(items, ones, arrays, sizes.array_nbytes)
     async with opened(kind) as flow:
         await take(flow, warm)
         found: float = await take(flow, sizes)

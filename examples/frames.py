@@ -120,7 +120,6 @@ async def main(count: int, width: int) -> None:
             number += 1
         took_s = time.perf_counter() - began_at
         print(pipeline.report)
-        print(f"the others wait for: {pipeline.report.bottleneck}")
     print(f"found the light in {found} of {number} frames, {nbytes / 1e6:.1f} MB of JPEG came out")
     print(f"{number / took_s:.0f} frames/s")
 
