@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -142,3 +143,28 @@ async def test_pipeline_is_used_within_its_block(app: App) -> None:
 
     with pytest.raises(handoff.HandoffError, match="async with"):
         await pipeline.push(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_nothing_is_left_whenever_it_is_cancelled(app: App, seed: int) -> None:
+    random = Random(seed)
+
+    async def stream() -> None:
+        dag = chain(stages.large_sometimes, stages.undo_sometimes, cost={"cpu": 0.5})
+        async with app.session.stream(dag, in_flight=8) as pipeline:
+            for number in range(20):
+                await pipeline.push(number)
+                if number % 4 == 3:
+                    assert await pipeline.call(number) == number
+                    await anext(aiter(pipeline))
+            async for _ in pipeline.map(range(30)):
+                pass
+
+    for _ in range(8):
+        task = asyncio.ensure_future(stream())
+        await asyncio.sleep(random.uniform(0, 0.25))
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or task.exception() is None
+        assert app.node.is_idle
+    assert not any("pipeline" in task.get_name() for task in asyncio.all_tasks())

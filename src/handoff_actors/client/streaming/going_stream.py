@@ -14,7 +14,7 @@ from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.streaming.capacity import check_capacity, needs_of
 from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
-from handoff_actors.client.streaming.outlet import Outlet
+from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
 from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
 from handoff_actors.core.stream.events import (
@@ -105,11 +105,6 @@ class GoingStream:
     def _offers(self) -> dict[str, Resources]:
         return {advert.name: dict(advert.capabilities) for advert in self._host.adverts()}
 
-    @property
-    def is_up(self) -> bool:
-        """True once all stages take items, until the stream has ended."""
-        return not self._starting and self._error is None
-
     def drain(self) -> None:
         """Have nothing more be pushed. Results wait in the app for whoever takes them, and the stream ends without that."""
         if self._is_draining or self._error is not None:
@@ -126,7 +121,7 @@ class GoingStream:
         for outlet in list(self._outlets.values()):
             await outlet.until_here()
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise fresh(self._error)
 
     def close(self, error: HandoffError) -> None:
         """End at once. Whoever waits gets the error."""
@@ -171,7 +166,8 @@ class GoingStream:
         """Drop what has not been taken, and what comes: nobody takes it any more."""
         if self._outlets.pop(outlet.owner, None) is not None:
             self._tell_taken()
-            self.actor.feed(OwnerGone(outlet.owner))
+            if not outlet.is_complete:
+                self.actor.feed(OwnerGone(outlet.owner))
             outlet.drop()
 
     async def push(self, outlet: Outlet, item: EncodedItem) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Protocol
 
 from msgspec import Struct
@@ -60,6 +61,11 @@ class Outlet:
         self._is_freed = False
         self._error: HandoffError | None = None
         self._changed = asyncio.Event()
+
+    @property
+    def is_complete(self) -> bool:
+        """True if nothing more is pushed, and no more results come of what was."""
+        return self._is_fed and self._out == self.pushed
 
     # --- Called by the stream -----------------------------------------------------------------------------------
 
@@ -121,10 +127,10 @@ class Outlet:
         Raises HandoffError if the stream has ended before that.
         """
         while not self._arrivals or self._arrivals[0].missing:
-            if not self._arrivals and (self._is_over or (self._is_fed and self._out == self.pushed)):
+            if not self._arrivals and (self._is_over or self.is_complete):
                 return None
             if self._error is not None:
-                raise self._error.with_traceback(None)
+                raise fresh(self._error)
             self._changed.clear()
             await self._changed.wait()
         return self._arrivals[0]
@@ -165,6 +171,13 @@ class Outlet:
         if self._is_freed and not (arrival.is_taken or arrival.missing):
             arrival.is_taken = True
             self._source.taken(self.owner, 1)
+
+
+def fresh(error: HandoffError) -> HandoffError:
+    """Copy an error for one of those who get it: each adds frames to its traceback."""
+    own = copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def _give_up(arrival: Arrival) -> None:

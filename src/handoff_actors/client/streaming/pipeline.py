@@ -48,12 +48,13 @@ class Pipeline:
         if self._stream is not None:
             raise HandoffError("the pipeline has been used before: make another one with handoff.stream(dag)")
         await self._run.__aenter__()
-        stream: GoingStream | None = None
+        has_started = False
         try:
-            stream = self._begin()
-            await stream.start()
+            await self._begin().start()
+            has_started = True
         finally:
-            if stream is None or not stream.is_up:
+            # It may have been cancelled just when all was there.
+            if not has_started:
                 await self._close(HandoffError("the pipeline has not started"))
         return self
 
