@@ -618,3 +618,97 @@ async def test_async_batches_and_errors(lane: Lane) -> None:
     assert [decode(ends[2]), decode(ends[4])] == [4, 8]
     assert ends[3][0] == "serialization"
     await lane.close()
+
+
+async def test_code_that_gives_a_coroutine_unannounced_is_awaited(lane: Lane) -> None:
+    async def rest(x: int) -> int:
+        await asyncio.sleep(0)
+        return 1 // x
+
+    await lane.start(lambda x: rest(x + 0))
+
+    lane.tell(item(1, 1), item(2, 0))
+
+    ends = await lane.ends(2)
+    assert value_of(ends[1]) == 1
+    assert isinstance(error_of(ends[2]), ZeroDivisionError)
+    await lane.close()
+
+
+async def test_any_iterable_will_do_as_a_generator_and_nothing_else(lane: Lane) -> None:
+    await lane.start(lambda x: [x, x + 1] if x else x, is_generator=True)
+
+    lane.tell(Generate(1, [enc(1)], 0, 5))
+    assert (await lane.results(1))[0] == [1, 2]
+    lane.tell(Generate(2, [enc(0)], 0, 5))
+
+    _, last = await lane.results(2)
+    assert isinstance(error_of(last.failure), TypeError)
+    await lane.close()
+
+
+async def test_coroutines_beside_a_plain_generator_with_a_state(lane: Lane) -> None:
+    async def inc(x: int) -> int:
+        return x + 1
+
+    def count(state: int, n: int) -> Generator[int, None, int]:
+        yield from range(state, state + n)
+        return state + n
+
+    async def close(state: int) -> None:
+        print(f"closed with {state}")
+
+    await lane.start(
+        count, is_generator=True, init=int, finish=str, close=close, args=(InlineCall("inc", inc, ONE),)
+    )
+
+    lane.tell(Generate(1, [enc(1)], 0, 9))
+    results, last = await lane.results(1)
+    assert (results, last.has_replaced_state) == ([0, 1], True)
+    lane.tell(Generate(2, [enc(2)], 1, 1), GenerateMore(2, 9))
+    assert (await lane.results(2))[0] == [3, 4]
+    lane.tell(Finish(-1, 9))
+    assert (await lane.results(-1))[0] == ["5"]
+    await lane.close()
+
+
+@pytest.mark.parametrize(("produced", "results"), [([1, 2], [1, 2]), (None, [])])
+async def test_async_finish_gives_the_last_results(lane: Lane, produced: Any, results: list[Any]) -> None:
+    async def finish(state: int) -> Any:
+        return produced
+
+    await lane.start(double, init=int, finish=finish)
+
+    lane.tell(Finish(-1, 9))
+
+    assert (await lane.results(-1))[0] == results
+    await lane.close()
+
+
+async def test_async_close_that_raises_fails_the_function(harness: PoolHarness, lane: Lane) -> None:
+    async def close(state: int) -> None:
+        raise OSError("busy")
+
+    await lane.start(double, init=int, close=close)
+
+    lane.tell(CloseStage())
+    await harness.end_of(INDEX)
+
+    assert isinstance(decode_exception(harness.failed[INDEX][1]), OSError)
+
+
+async def test_a_worker_runs_one_stage_after_another(harness: PoolHarness, lane: Lane) -> None:
+    await lane.start(double)
+    lane.tell(item(1, 1))
+    await lane.ends(1)
+    # These come too late, and are nobody's.
+    lane.tell(CloseStage(), item(2, 2))
+    await harness.end_of(INDEX)
+    harness.done.clear()
+    harness.pool.pass_rows(SYNC, (RUN, INDEX, 2), content_of([item(3, 3)]))
+
+    await lane.start(lambda x: -x)
+    lane.tell(item(4, 4))
+
+    assert {number: value_of(outcome) for number, outcome in (await lane.ends(1)).items()} == {4: -4}
+    await lane.close()

@@ -2,7 +2,8 @@
 
 There are as many sync workers as whole cores; where claims of fractions, or of other things than cores, would leave
 room unused, more are started, and killed again once they have been idle for a while. So are workers in place of those
-whose functions wait for nested runs.
+whose functions wait for nested runs. A worker that runs a stage of a stream is none of these, and is replaced at once: there
+may be more stages than cores, and nobody knows when one ends.
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
