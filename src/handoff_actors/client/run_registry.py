@@ -214,10 +214,18 @@ class RunRegistry:
         return replace(options, may_start_node=self._cluster.may_start_node, is_open=is_open)
 
     def _encoding(self, settings: RunSettings, listening: Listening) -> EncodingOptions:
-        modules = (*settings.modules(), *self._modules_by_value)
         return EncodingOptions(
-            INLINE_LIMIT, listening, modules, self._session, settings.retry_on, self.own_modules
+            INLINE_LIMIT,
+            listening,
+            self.by_value(settings),
+            self._session,
+            settings.retry_on,
+            self.own_modules,
         )
+
+    def by_value(self, settings: RunSettings) -> tuple[ModuleType, ...]:
+        """The modules whose code is sent along with a run. Raises ImportError, TypeError."""
+        return (*settings.modules(), *self._modules_by_value)
 
     async def _encode_part(
         self, runner: RunnerActor, plan: Plan, *, settings: RunSettings, encoding: EncodingOptions

@@ -1,6 +1,7 @@
 """Workers and nodes that are lost while items flow: each result comes out once, and in order."""
 
 import asyncio
+import importlib
 import os
 import signal
 from pathlib import Path
@@ -71,6 +72,21 @@ async def test_stages_on_two_nodes_hand_over_small_and_large_values() -> None:
                 assert {each.node for each in pipeline.explain()} == {"n1", "n2"}
                 assert [item async for item in pipeline.map(range(30))] == list(range(30))
             assert second.process.poll() is None
+
+
+async def test_items_take_modules_along_that_nodes_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lacking.py").write_text("class Item(int):\n    pass\n")
+    with pair() as (first, _):
+        monkeypatch.syspath_prepend(tmp_path)
+        lacking = importlib.import_module("lacking")
+        async with handoff.Session(seeds=[first.address]) as session:
+            async with session.stream(chain(stages.increment)) as pipeline:
+                with pytest.raises(handoff.ItemError, match="lacking"):
+                    await pipeline.call(lacking.Item(3))
+            async with session.stream(chain(stages.increment), modules_by_value=[lacking]) as pipeline:
+                assert await pipeline.call(lacking.Item(3)) == 4
 
 
 async def test_stream_ends_when_the_nodes_that_are_left_can_not_hold_its_stages() -> None:

@@ -1,6 +1,8 @@
 """Encodes what is pushed into a stream."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from types import ModuleType
 from typing import Any
 
 from handoff_actors.errors import SerializationError
@@ -9,6 +11,7 @@ from handoff_actors.graph.function import Code
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
+from handoff_actors.wire.code.by_value import sent_by_value
 from handoff_actors.wire.payload import encode
 from handoff_actors.workers.stage_keys import key_hash
 
@@ -19,7 +22,9 @@ EncodedItem = Sequence[tuple[bytes, Sequence[int]]]
 class StreamInputs:
     """The inputs of one stream."""
 
-    def __init__(self, plan: StreamPlan) -> None:
+    def __init__(self, plan: StreamPlan, by_value: Sequence[ModuleType]) -> None:
+        """`by_value`: modules that nodes may lack, and whose classes go with the items that are of them."""
+        self._by_value = by_value
         self._ids: list[FunctionId] = [plan.vertices[number].function.id for number in plan.inputs]
         self._keys = [_keys_of(plan, number) for number in plan.inputs]
 
@@ -42,7 +47,9 @@ class StreamInputs:
 
     def _encoded(self, place: int, value: Any) -> tuple[bytes, Sequence[int]]:
         try:
-            encoded = encode(value, "value").to_bytes()
+            # Others encode in between.
+            with sent_by_value(self._by_value) if self._by_value else nullcontext():
+                encoded = encode(value, "value").to_bytes()
         except SerializationError as error:
             function_id = self._ids[place]
             reason = f"an item for input {repr_of(function_id)} can't be sent to a node: {error}"

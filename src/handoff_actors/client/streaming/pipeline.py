@@ -35,7 +35,7 @@ class Pipeline:
         self._settings = settings
         self._run = run
         self._hub = hub
-        self._inputs = StreamInputs(plan)
+        self._inputs = StreamInputs(plan, hub.runs.by_value(settings.of_run()))
         self._items = StreamItems(plan)
         self._stream: GoingStream | None = None
         self._has_generator = any(vertex.is_generator for vertex in plan.vertices)
