@@ -228,6 +228,22 @@ def test_stage_is_cancelled_as_functions_are() -> None:
     assert KillWorker(FIRST_WORKER) in killed
 
 
+def test_next_attempt_runs_while_the_worker_of_the_last_one_is_ending() -> None:
+    node = node_with_a_stage()
+    node.handle(WorkerUp(SECOND_WORKER, 1002), 1.1)
+    node.handle(said(CancelJobs(RUN, [Ticket(STAGE, Attempt(1))])), 2.0)
+
+    again = node.handle(said(assign([job(STAGE, attempt=2)], [stage_template()])), 2.1)
+    node.check()
+    node.wake(3.0)
+    node.handle(exited(), 3.1)
+    node.check()
+
+    assert gives(again) == [(SECOND_WORKER, [STAGE])]
+    assert node.stages.worker_for(APP, rows(b"x", attempt=2)) == SECOND_WORKER
+    assert node.stages.worker_for(APP, rows(b"x")) is None
+
+
 def test_nested_run_of_a_stage_lends_no_slot() -> None:
     node = started_node({"cpu": 1.0})
     node.handle(said(assign([job(STAGE)], [stage_template({"cpu": 1.0})])), 1.0)

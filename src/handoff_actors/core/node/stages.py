@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from handoff_actors.core.node.clients import Clients
 from handoff_actors.core.node.events import DiscardValue, KeepValue, NodeEffect, Reply
 from handoff_actors.core.node.inputs import Inputs
-from handoff_actors.core.node.scheduling.worker_roster import WorkerRoster
+from handoff_actors.core.node.scheduling.worker_roster import AttemptKey, WorkerRoster
 from handoff_actors.core.node.spill_policy import SpillPolicy
 from handoff_actors.core.node.stage_events import PassRows, StageAnswered
 from handoff_actors.ids import Attempt, Index, PeerId, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.stages import StageInput, StageInputLost, StageOutput
-
-_Key = tuple[RunId, Index, Attempt]
 
 
 class Stages:
@@ -32,7 +30,7 @@ class Stages:
         self._inputs = inputs
         self._spill_policy = spill_policy
         #: Messages that wait for values, and those behind them.
-        self._waiting: dict[_Key, deque[StageInput]] = {}
+        self._waiting: dict[AttemptKey, deque[StageInput]] = {}
 
     # --- What the shell may ask ---------------------------------------------------------------------------------
 
@@ -105,15 +103,13 @@ class Stages:
     # --- Helpers ------------------------------------------------------------------------------------------------
 
     def _worker(self, run: RunId, index: Index, attempt: Attempt) -> WorkerId | None:
-        state = self._roster.stages.get((run, index))
-        if state is None or state.held[run, index].job.attempt != attempt:
-            return None
-        return state.worker
+        state = self._roster.stages.get((run, index, attempt))
+        return None if state is None else state.worker
 
     def _is_here(self, run: RunId, ref: Ref) -> bool:
         return self._inputs.has_version(run, ref.index, ref.version)
 
-    def _advance(self, key: _Key, reason: str) -> list[NodeEffect]:
+    def _advance(self, key: AttemptKey, reason: str) -> list[NodeEffect]:
         run, worker, queue = self._clients.live(key[0]), self._worker(*key), self._waiting[key]
         if run is None or worker is None:
             # The attempt has ended, or is about to.
@@ -138,5 +134,5 @@ class Stages:
         return next((ref.index for ref in missing if ref.index not in fetching), None)
 
 
-def _key(message: StageInput) -> _Key:
+def _key(message: StageInput) -> AttemptKey:
     return message.run, message.index, message.attempt

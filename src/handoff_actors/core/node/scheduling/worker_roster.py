@@ -7,14 +7,16 @@ may be more stages than cores, and nobody knows when one ends.
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
-from handoff_actors.core.node.scheduling.worker_state import HeldJob, Key, KillReason, WorkerState
-from handoff_actors.ids import Index, Resources, RunId, WorkerId
+from handoff_actors.core.node.scheduling.worker_state import HeldJob, KillReason, WorkerState
+from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.
 IDLE_S = 5.0
 #: Waits between attempts to start a worker where they end before they are up.
 FIRST_RESPAWN_S = 0.1
 LAST_RESPAWN_S = 5.0
+
+AttemptKey = tuple[RunId, Index, Attempt]
 
 
 class WorkerRoster:
@@ -32,8 +34,8 @@ class WorkerRoster:
         self.most = most
         #: Idle sync workers, and since when.
         self.idle: dict[WorkerId, float] = {}
-        #: The workers that run stages.
-        self.stages: dict[Key, WorkerState] = {}
+        #: The workers that run stages, by attempt: one of them may be ending while the next runs elsewhere.
+        self.stages: dict[AttemptKey, WorkerState] = {}
         #: Async workers that get no more jobs, and end with those that they have.
         self.retiring: list[WorkerState] = []
         self._next_worker = 1
@@ -128,13 +130,14 @@ class WorkerRoster:
         if state.verdict is None and not state.runs_stage:
             self.size, self.lent = self.size + 1, self.lent - 1
 
-    def begin_stage(self, state: WorkerState, key: Key) -> None:
+    def begin_stage(self, state: WorkerState) -> None:
         """Have another worker take the place of a sync worker that runs a stage from now on."""
         state.runs_stage = True
-        self.stages[key] = state
+        [(key, held)] = state.held.items()
+        self.stages[*key, held.job.attempt] = state
         self.size -= 1
 
-    def end_stage(self, state: WorkerState, key: Key) -> None:
+    def end_stage(self, state: WorkerState, key: AttemptKey) -> None:
         """Count a worker again, as `take_slot_back` does."""
         state.runs_stage = False
         del self.stages[key]
@@ -254,7 +257,12 @@ class WorkerRoster:
             for state in self.workers.values()
             if not (state.is_async or state.runs_stage) and state.verdict is None
         ]
-        stages = {key: state for state in self.workers.values() if state.runs_stage for key in state.held}
+        stages = {
+            (*key, held.job.attempt): state
+            for state in self.workers.values()
+            for key, held in state.held.items()
+            if state.runs_stage
+        }
         assert stages == self.stages, "other workers run stages"
         lent = [state for state in staying if state.lends_slot]
         assert (self.size, self.lent) == (len(staying) - len(lent), len(lent)), "the workers are miscounted"

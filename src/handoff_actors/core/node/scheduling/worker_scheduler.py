@@ -366,7 +366,7 @@ class WorkerScheduler:
         state.used_before_nbytes = state.used_nbytes
         self._give(state, lane, now, effects)
         if lane.is_stage:
-            self.roster.begin_stage(state, next(iter(state.held)))
+            self.roster.begin_stage(state)
 
     def _start_async(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
         state = self.roster.async_worker()
@@ -432,7 +432,7 @@ class WorkerScheduler:
         if held.nested_runs:
             self.lending.take_back(state, held)
         if state.runs_stage:
-            self.roster.end_stage(state, key)
+            self.roster.end_stage(state, (*key, held.job.attempt))
         if held.claim is not None:
             self.ledger.release(held.claim)
         if held.lane.warm:
