@@ -26,6 +26,7 @@ class StageOutbox:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._batches: dict[Place, list[_Batch]] = {}
+        self._is_held = False
 
     def add(self, place: Place, rows: Sequence[ToStage], needs: Sequence[Ref]) -> None:
         """Send rows soon.
@@ -33,7 +34,7 @@ class StageOutbox:
         Those that need values begin a message of their own: what came before must not wait for them, nor be taken for lost
         with them.
         """
-        if not self._batches:
+        if not (self._batches or self._is_held):
             self._loop.call_soon(self.flush)
         batches = self._batches.setdefault(place, [])
         if batches and not needs:
@@ -41,8 +42,13 @@ class StageOutbox:
         else:
             batches.append(_Batch([*rows], [*needs]))
 
+    def hold(self) -> None:
+        """Collect rows until `flush` is called: that comes sooner than the next turn of the loop."""
+        self._is_held = True
+
     def flush(self) -> None:
         """Send everything now."""
+        self._is_held = False
         batches_by_place, self._batches = self._batches, {}
         for place, batches in batches_by_place.items():
             for batch in batches:

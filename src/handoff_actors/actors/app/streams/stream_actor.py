@@ -110,10 +110,13 @@ class StreamActor:
         except RemoteProtocolError as error:
             self.fail(error)
             return
+        # An answer most often brings the next stage its item, which must not wait for a turn of the loop.
+        self._outbox.hold()
         for event in events:
             self._driver.feed(event)
             if isinstance(event, LaneUp):
                 self._listener.lane_up(event.stage, event.lane, name)
+        self._outbox.flush()
         self._fetches.look()
 
     def node_lost(self, name: str) -> None:
