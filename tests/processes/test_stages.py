@@ -161,7 +161,8 @@ async def test_more_stages_than_cores_run_beside_functions(app: App) -> None:
 
         assert [value_of(outcome[1]) for outcome in outcomes] == [2 * lane for lane in range(6)]
         assert ordinary == [2 * number for number in range(20)]
-        assert app.node.advert().busy == 0
+        # The stages run on.
+        await app.until(lambda: app.node.advert().busy == 0 and app.node.advert().running == 6)
         for lane in range(6):
             stages.tell(lane, CloseStage())
         await asyncio.gather(*handles)
