@@ -69,6 +69,7 @@ MAY_START_BARE_TASKS = {
     "client/growing/open_run.py",
     "client/run_registry.py",
     "client/growing/session_calls.py",
+    "client/streaming/source_map.py",
     "integrations/engines/lending.py",
     "workers/child/async_worker.py",
     "workers/child/shared_object_cache.py",

@@ -289,7 +289,7 @@ class Flow:
         return [*ready, *out]
 
     def _current(self, result: StreamResult) -> StreamResult | None:
-        """A result with its values as they are now. They are not made again once they are handed out."""
+        """A result with its values as they are now. Until it is taken they are made again if they are lost: see `current`."""
         if isinstance(result.outcome, Failure):
             return result
         values: dict[Vertex, bytes | Stored | Skipped] = {}
@@ -302,8 +302,6 @@ class Flow:
                 failure = now
             else:
                 values[sink] = now
-        for value in result.outcome.values():
-            self.values.forget_maker(value)
         return StreamResult(result.number, failure or values)
 
     def took(self, results: Sequence[tuple[StreamResult, Scope]]) -> None:

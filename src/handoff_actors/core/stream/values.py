@@ -119,13 +119,6 @@ class StreamValues:
         else:
             self._replaced[index] = outcome
 
-    def forget_maker(self, value: Outcome) -> None:
-        """Note that a value is not to be made again."""
-        maker = self._makers.pop(value.index, None) if isinstance(value, Stored) else None
-        if maker is not None:
-            for each in maker.values:
-                self.release(each)
-
     def discard(self, value: Outcome) -> None:
         """Drop a value that nothing has ever needed."""
         if isinstance(value, Stored):
