@@ -29,7 +29,12 @@ class Draining:
             for number in self._to_finish
         }
 
-    def step(self) -> None:
+    @property
+    def is_finishing(self) -> bool:
+        """True while `finish` of a worker goes on."""
+        return bool(self._finishing)
+
+    def step(self, now: float) -> None:
         """Do what comes next, once nothing else is going on."""
         if not self.has_begun or self.is_closing or self._finishing or not self._flow.is_quiet:
             return
@@ -37,21 +42,21 @@ class Draining:
             stage = self._flow.stages[self._to_finish.pop(0)]
             self._pending = [(stage, lane, self._flow.work_of_finish(stage.number)) for lane in stage.lanes]
         if self._pending:
-            self._finish()
+            self._finish(now)
             return
         self.is_closing = True
         for stage in self._flow.stages.values():
             for lane in stage.lanes:
                 close(lane)
 
-    def _finish(self) -> None:
+    def _finish(self, now: float) -> None:
         """Have the next worker call `finish`; one after the other, as in a stage of one worker."""
-        _, lane, work = self._pending[0]
+        stage, lane, work = self._pending[0]
         if not lane.is_usable:
             return
         del self._pending[0]
         work.credit = self._window
-        lane.outstanding[work.number] = work
+        stage.hold(work, lane, now)
         self._finishing.add(work.number)
         lane.rows.append(Finish(work.number, self._window))
 

@@ -315,7 +315,10 @@ class Flow:
 
     def end(self, scope: Scope, count: int = 1) -> None:
         """Note that so much of a scope has ended."""
-        for over in scope.end(count) if count else ():
+        if scope.alive > count:
+            scope.alive -= count
+            return
+        for over in scope.end(count):
             if isinstance(over, Item):
                 self.results.forget(over)
                 self._out.append(ItemOut(over.owner, over.number))

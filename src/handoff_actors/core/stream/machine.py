@@ -9,7 +9,7 @@ Each result comes out exactly once: only the machine passes results on, and answ
 At most `in_flight` items are between `push` and whoever takes their results, and that bounds every queue here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from handoff_actors.core.stream.draining import Draining, close
@@ -94,9 +94,9 @@ class StreamMachine:
         self._flow.time_out(now)
         for stage in self._flow.stages.values():
             for lane in stage.overdue(now):
-                self._stop_overdue(stage, lane)
-            if (surplus := stage.surplus_lane(now)) is not None:
-                close(surplus)
+                self._stop_overdue(stage, lane, now)
+            for lane in stage.surplus_lanes(now):
+                close(lane)
         return self._settle(now)
 
     @property
@@ -161,7 +161,12 @@ class StreamMachine:
         if self.nbytes_left > 0 or work.is_made_again:
             return True
         # Results of generators, which keep their workers meanwhile, have been allowed before.
-        return len(work.key) > 1 or work.key[0] <= next(iter(self._flow.results.items), 0)
+        return len(work.key) > 1 or work.key[0] <= self.oldest
+
+    @property
+    def oldest(self) -> int:
+        """See Gate."""
+        return self._flow.results.oldest
 
     def current(self, value: Outcome) -> Outcome | None:
         """See Gate."""
@@ -176,11 +181,11 @@ class StreamMachine:
             number = pending.pop()
             if number in seen or number not in self._flow.stages:
                 continue
-            if not self._flow.stages[number].is_empty:
+            if self._flow.stages[number].may_go_on(self):
                 return False
             seen.add(number)
             pending += self._plan.vertices[number].producers
-        return not any(lane.outstanding for lane in self._flow.stages[stage].lanes)
+        return not self._flow.stages[stage].is_busy
 
     # --- Events -------------------------------------------------------------------------------------------------
 
@@ -233,7 +238,7 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.ends))
         again: list[Work] = []
         for end in event.ends:
-            work = lane.outstanding.pop(end.number, None)
+            work = lane.let_go(end.number)
             if work is None:
                 self._flow.values.discard(end.outcome)
             elif isinstance(end.outcome, Failure) and retry_of(work, end.outcome, stage):
@@ -258,25 +263,32 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.results))
         if work.is_made_again:
             self._result_made_again(work, event, lane, stage)
-            return
-        if event.results:
-            # It gets on, so it is not what kills its workers.
-            work.deaths = 0
-        for end in event.results:
+        else:
+            self._results_came(work, event.results, lane, stage, now)
+            if event.is_end:
+                lane.let_go(work.number)
+                self._generator_ended(work, event.failure, stage, now)
+        stage.rested(lane, now)
+
+    def _results_came(
+        self, work: Work, results: Sequence[StageEnd], lane: Lane, stage: Stage, now: float
+    ) -> None:
+        if results:
+            lane.clear(work)
+            work.given_at = now
+        for end in results:
             work.credit -= 1
             stage.learn_size(end.outcome)
             if work.is_finish:
                 self._finish_gave(work, end, now)
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
-        if event.is_end:
-            del lane.outstanding[work.number]
-            self._generator_ended(work, event.failure, stage, now)
-        stage.rested(lane, now)
 
     def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: Stage) -> None:
         """Take one result of a generator that was lost; the rest of them are not."""
-        del lane.outstanding[work.number]
+        if not (event.results or event.is_end):
+            return
+        lane.let_go(work.number)
         if event.results:
             self._flow.work_ended(work, event.results[0].outcome)
             if not event.is_end:
@@ -372,24 +384,27 @@ class StreamMachine:
         if lane.place is not None:
             del self._lanes[lane.place]
 
-    def _stop_overdue(self, stage: Stage, lane: Lane) -> None:
+    def _stop_overdue(self, stage: Stage, lane: Lane, now: float) -> None:
         """Stop a worker whose item has taken too long. What it had beside that is done again."""
-        error = state_loss(stage, lane)
+        late = stage.late(lane)
+        error = None if late[0].is_finish else state_loss(stage, lane)
         if error is not None:
             self._fail(error)
             return
-        late = next(iter(lane.outstanding.values()))
-        del lane.outstanding[late.number]
-        lane.is_stopping = True
         seconds = stage.vertex.function.timeout
-        failure = Failure(
-            "timeout", b"", f"it took longer than its time limit of {seconds} s", stage=stage.number
-        )
+        failure = Failure("timeout", b"", f"it took longer than its time limit of {seconds} s")
+        lane.is_stopping = True
         self._effects.append(StopLane(stage.number, lane.number))
-        if retry_of(late, failure, stage):
-            stage.put_back([late])
-        else:
-            self._flow.work_ended(late, _blamed(failure, late))
+        again: list[Work] = []
+        for work in late:
+            lane.let_go(work.number)
+            if work.is_finish:
+                self._finish_ended(work, failure, now)
+            elif retry_of(work, failure, stage):
+                again.append(work)
+            else:
+                self._flow.work_ended(work, _blamed(failure, work))
+        stage.put_back(again)
 
     def _fail(self, error: HandoffError) -> None:
         if not self._is_over:
@@ -450,14 +465,16 @@ class StreamMachine:
         is_settled = False
         while not is_settled:
             self._flow.settle(now)
-            self._draining.step()
+            self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
         sent: list[StreamEffect] = []
         for stage in self._flow.stages.values():
             for lane in stage.lanes:
-                sent += lane.take_message()
+                message = lane.take_message()
+                if message is not None:
+                    sent.append(message)
         effects, self._effects = self._effects, []
         effects += [*sent, *out]
         dropped = self._flow.values.take_dropped()
@@ -472,7 +489,7 @@ class StreamMachine:
             for work in list(stage.fill(now, self)):
                 self._flow.refused_by_loss(work)
                 has_changed = True
-            if stage.vertex.is_generator or self._draining.has_begun:
+            if stage.vertex.is_generator or self._draining.is_finishing:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
                         stage.more_credit(work, lane, now, self)

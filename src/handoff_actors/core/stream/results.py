@@ -62,13 +62,16 @@ class Results:
         self._owners: dict[int, _Owner] = {}
         #: Owners with pending results.
         self._changed: dict[int, None] = {}
+        self._oldest = 0
 
     def add(self, number: int, owner: int, parent: Scope | None = None) -> Item:
         """Take note of an item that was pushed."""
         item = self.items[number] = Item(parent, number=number, owner=owner)
         if parent is not None:
             parent.alive += 1
-        known = self._owners.setdefault(owner, _Owner())
+        known = self._owners.get(owner)
+        if known is None:
+            known = self._owners[owner] = _Owner()
         known.in_flight += 1
         if self._ordered:
             known.items.append(item)
@@ -156,9 +159,12 @@ class Results:
             del self._owners[item.owner]
 
     @property
-    def untaken(self) -> int:
-        """The number of results that were handed out and not taken."""
-        return sum(len(owner.untaken) for owner in self._owners.values())
+    def oldest(self) -> int:
+        """The number of the oldest item that is in flight, if there is any."""
+        # The first key of a dict is found only behind all that were deleted before it.
+        while self.items and self._oldest not in self.items:
+            self._oldest += 1
+        return self._oldest
 
 
 def result_of(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:

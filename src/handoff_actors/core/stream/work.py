@@ -1,6 +1,7 @@
 """One call of a stage's code: an item with the values that it takes there, until it has ended."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from handoff_actors.core.stream.events import Outcome, Stored, Vertex
 from handoff_actors.core.stream.keys import Key
@@ -35,7 +36,10 @@ class Work:
     #: The number of the message, to the worker that has it, that it was sent with.
     message: int = 0
     #: The stored values that it was sent with.
-    needs: list[Index] = field(default_factory=list)
+    needs: Sequence[Index] = ()
+    #: The time at which it began to wait at its stage, and at which it was given to a worker.
+    queued_at: float = 0.0
+    given_at: float = 0.0
     #: `finish` is called, and not the code.
     is_finish: bool = False
 
