@@ -35,8 +35,8 @@ class Draining:
         return bool(self._finishing)
 
     def step(self, now: float) -> None:
-        """Do what comes next, once nothing else is going on."""
-        if not self.has_begun or self.is_closing or self._finishing or not self._flow.is_quiet:
+        """Do what comes next, once nothing else is going on. For a stream of which the end has begun."""
+        if self.is_closing or self._finishing or not self._flow.is_quiet:
             return
         if not self._pending and self._to_finish:
             stage = self._flow.stages[self._to_finish.pop(0)]

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
@@ -32,17 +32,9 @@ from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
 OUTPUT = -1
 
 
-class _Token(NamedTuple):
-    """One outcome on one edge. It counts as alive in its scope."""
-
-    target: Vertex
-    position: int
-    key: Key
-    #: With a closing: the number of results before it.
-    closed_after: int | None
-    outcome: Outcome
-    lane_hash: int | None
-    scope: Scope
+#: One outcome on one edge: the target and the position there, the key; with a closing, the number of results before it; the
+#: outcome, the hash of its key, and the scope in which it counts as alive. A plain tuple, as there is one per item and stage.
+_Token: TypeAlias = tuple[Vertex, int, Key, int | None, Outcome, int | None, Scope]
 
 
 class _Edge(NamedTuple):
@@ -120,7 +112,7 @@ class Flow:
         self.values.hold(outcome, len(edges), maker)
         for target, position, key_slot in edges:
             lane_hash = None if key_slot is None or not keys else keys[key_slot]
-            self._tokens.append(_Token(target, position, key, count, outcome, lane_hash, scope))
+            self._tokens.append((target, position, key, count, outcome, lane_hash, scope))
 
     def settle(self, now: float) -> None:
         """Let everything arrive that is on its way along edges."""
@@ -157,6 +149,8 @@ class Flow:
     @property
     def wake_at(self) -> float | None:
         """The time at which the first join times out."""
+        if not self._joins:
+            return None
         times = (join.wake_at for join in self._joins.values())
         return min((time for time in times if time is not None), default=None)
 
@@ -185,9 +179,10 @@ class Flow:
         if count is not None:
             self._pass_on(stage, key, count, outcomes[0], scope)
             return
-        if any(isinstance(outcome, Failure | Skipped) for outcome in outcomes):
-            self._refuse(stage, key, outcomes, scope)
-            return
+        for outcome in outcomes:
+            if not isinstance(outcome, (bytes, Stored)):
+                self._refuse(stage, key, outcomes, scope)
+                return
         work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash)
         self._next_work += 1
         stage.add(work, now)
@@ -283,8 +278,10 @@ class Flow:
 
     def hand_out(self) -> list[ResultsReady | ItemOut]:
         """The results that can be handed out, and the items of which no more comes."""
-        ready, unwanted = self.results.hand_out(self._current)
-        self.took(unwanted)
+        ready: list[ResultsReady] = []
+        if self.results.has_changed:
+            ready, unwanted = self.results.hand_out(self._current)
+            self.took(unwanted)
         out, self._out = self._out, []
         return [*ready, *out]
 

@@ -65,10 +65,8 @@ class Lane:
         self.suspects -= work.is_suspect
         work.is_suspect, work.deaths = False, 0
 
-    def take_message(self) -> SendToStage | None:
-        """Give the rows that wait to be sent, if there are any."""
-        if not self.rows:
-            return None
+    def take_message(self) -> SendToStage:
+        """The rows that wait to be sent."""
         assert self.place is not None, "a worker that is not there is told something"
         message = SendToStage(self.place, self.rows, self.needs)
         self.message += 1

@@ -465,30 +465,33 @@ class StreamMachine:
         is_settled = False
         while not is_settled:
             self._flow.settle(now)
-            self._draining.step(now)
+            if self._draining.has_begun:
+                self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
         sent: list[StreamEffect] = []
         for stage in self._flow.stages.values():
             for lane in stage.lanes:
-                message = lane.take_message()
-                if message is not None:
-                    sent.append(message)
+                if lane.rows:
+                    sent.append(lane.take_message())
         effects, self._effects = self._effects, []
-        effects += [*sent, *out]
+        effects += sent
+        effects += out
         dropped = self._flow.values.take_dropped()
         if dropped:
             effects.append(DropValues(dropped))
-        return [*effects, *self._tell_of_room()]
+        effects += self._tell_of_room()
+        return effects
 
     def _fill(self, now: float) -> bool:
         """Give workers what they should have. True if an item turned out to be lost, so that there is more to do."""
         has_changed = False
         for stage in self._flow.stages.values():
-            for work in list(stage.fill(now, self)):
-                self._flow.refused_by_loss(work)
-                has_changed = True
+            if stage.waiting:
+                for work in list(stage.fill(now, self)):
+                    self._flow.refused_by_loss(work)
+                    has_changed = True
             if stage.vertex.is_generator or self._draining.is_finishing:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():

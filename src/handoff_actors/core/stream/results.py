@@ -24,8 +24,7 @@ _Entry = tuple[tuple[StreamResult, Scope] | None, bool]
 Current = Callable[[StreamResult], StreamResult | None]
 
 
-@dataclass(slots=True, eq=False)
-class Item(Scope):
+class Item(Scope, eq=False):
     """What was pushed at once, with all that has become of it."""
 
     number: int = 0
@@ -33,7 +32,7 @@ class Item(Scope):
     #: All its results have come.
     is_whole: bool = False
     #: Results that wait for those of earlier items.
-    ready: list[tuple[StreamResult, Scope]] = field(default_factory=list)
+    ready: list[tuple[StreamResult, Scope]] = []  # noqa: RUF012 - each has its own, as msgspec has it
     #: Puts the results of generators in order; None where there is at most one result, or no order.
     order: Sequencer[_Entry] | None = None
 
@@ -103,6 +102,11 @@ class Results:
             owner.items.popleft()
         if owner.pending:
             self._changed[item.owner] = None
+
+    @property
+    def has_changed(self) -> bool:
+        """True if there may be results to hand out."""
+        return bool(self._changed)
 
     def hand_out(self, current: Current) -> tuple[list[ResultsReady], list[tuple[StreamResult, Scope]]]:
         """The results that have become ready since this was last asked; and those of owners that are gone, which count as taken.

@@ -1,10 +1,9 @@
 """Counts what is alive of an item, or of the results of one call of a generator."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True, eq=False)
-class Scope:
+class Scope(Struct, eq=False):
     """What has come of one thing. It is over once nothing of it is alive: waits, is worked on, or is a result that nobody has taken."""
 
     #: What it is part of, in which it counts as one until it is over.

@@ -56,9 +56,12 @@ class Stage:
         self._timeout_s = function.timeout
         self._batch_size = function.batch_size or (1 << 62)
         self._batch_timeout_s = function.batch_timeout
+        #: Items that no worker has been given.
+        self.waiting = 0
         self._queues = [WorkQueue() for _ in range(self.least if self.is_keyed else 1)]
         self._waits_since: float | None = None
         self._filled_at = 0.0
+        self._may_wake = self._timeout_s is not None or self.is_batched or self.least < self.most
 
     @property
     def is_in_order(self) -> bool:
@@ -69,11 +72,6 @@ class Stage:
         return self.vertex.is_generator or (self.concurrency == 1 and (self.most == 1 or self.is_keyed))
 
     @property
-    def waiting(self) -> int:
-        """Items that no worker has been given."""
-        return sum(map(len, self._queues))
-
-    @property
     def is_busy(self) -> bool:
         """True if an item is being worked on."""
         return any(lane.outstanding for lane in self.lanes)
@@ -81,7 +79,7 @@ class Stage:
     @property
     def is_empty(self) -> bool:
         """True if no item waits here or is being worked on."""
-        return not any(self._queues) and not self.is_busy
+        return not self.waiting and not self.is_busy
 
     def may_go_on(self, gate: Gate) -> bool:
         """True if an item may come out of here before any item of another stage has gone on."""
@@ -95,15 +93,23 @@ class Stage:
 
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
+        self.waiting += 1
         self._queue_of(work).add(work, now)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """Queue items again, in front."""
         for work in reversed(list(works)):
+            self.waiting += 1
             self._queue_of(work).put_back(work)
 
     def _queue_of(self, work: Work) -> WorkQueue:
         return self._queues[(work.lane_hash or 0) % len(self._queues)]
+
+    def _pop(self, queue: WorkQueue) -> Work:
+        self.waiting -= 1
+        if not self.waiting:
+            self._waits_since = None
+        return queue.pop()
 
     # --- Who gets what ------------------------------------------------------------------------------------------
 
@@ -136,7 +142,7 @@ class Stage:
                     break
                 if (values := current_values(work, gate)) is None:
                     return
-                queue.pop()
+                self._pop(queue)
                 if is_lost(values):
                     yield work
                     continue
@@ -154,7 +160,7 @@ class Stage:
             lane = next((lane for lane in lanes if self._may_make_again(work, lane)), None)
             if values is None or lane is None:
                 return
-            queue.pop()
+            self._pop(queue)
             if is_lost(values):
                 yield work
             else:
@@ -253,7 +259,7 @@ class Stage:
             while queue and len(members) < size and not (members and queue.first.is_suspect):
                 if (values := current_values(queue.first, gate)) is None:
                     break
-                work = queue.pop()
+                work = self._pop(queue)
                 if is_lost(values):
                     yield work
                     continue
@@ -292,19 +298,15 @@ class Stage:
 
     def wants_lane(self, now: float) -> bool:
         """True if there should be one more worker."""
-        is_starting = any(lane.place is None for lane in self.lanes)
-        return (
-            self._waits_since is not None
-            and now >= self._waits_since + WAITED_S
-            and len(self.lanes) < self.most
-            and not is_starting
-        )
+        if self._waits_since is None or now < self._waits_since + WAITED_S:
+            return False
+        return all(lane.place is not None for lane in self.lanes)
 
     def add_lane(self, now: float) -> Lane:
         """Have one more worker."""
         lane = Lane(max(lane.number for lane in self.lanes) + 1)
         self.lanes.append(lane)
-        self._waits_since = now
+        self._waits_since = now if len(self.lanes) < self.most else None
         return lane
 
     def surplus_lanes(self, now: float) -> list[Lane]:
@@ -324,10 +326,12 @@ class Stage:
     @property
     def wake_at(self) -> float | None:
         """The next time at which something here is due."""
+        if not self._may_wake:
+            return None
         times = [since + IDLE_S for _, since in self._idle()]
         if self._timeout_s is not None:
             times += [lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping]
-        if self._waits_since is not None and len(self.lanes) < self.most:
+        if self._waits_since is not None:
             times += self._later(self._waits_since + WAITED_S)
         if self.is_batched and self._has_room():
             for queue in self._queues:
@@ -343,7 +347,7 @@ class Stage:
         return any(self._room(lane) > 0 for lane in self.lanes)
 
     def _note_waiting(self, now: float) -> None:
-        if not any(self._queues) or self._has_room():
+        if len(self.lanes) >= self.most or not self.waiting or self._has_room():
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now

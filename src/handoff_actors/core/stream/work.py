@@ -1,7 +1,8 @@
 """One call of a stage's code: an item with the values that it takes there, until it has ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handoff_actors.core.stream.events import Outcome, Stored, Vertex
 from handoff_actors.core.stream.keys import Key
@@ -9,8 +10,7 @@ from handoff_actors.core.stream.scope import Scope
 from handoff_actors.ids import Index
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(Struct, eq=False):
     """An item at a stage, for which the code is to be called."""
 
     number: int
