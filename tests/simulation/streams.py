@@ -212,6 +212,8 @@ class StreamWorld:
         self._indices = itertools.count(1 << 20)
         #: What was done once to an item, so that it is not done again.
         self._once: set[tuple[Vertex, tuple[int, ...]]] = set()
+        #: Workers that were stopped while they were starting.
+        self._stopped: set[tuple[Vertex, int]] = set()
         #: Items that were on a worker when it died for no fault of theirs.
         self._died: set[int] = set()
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
@@ -319,6 +321,7 @@ class StreamWorld:
     def _perform(self, effect: Any) -> None:  # noqa: C901 - one table
         match effect:
             case StartLane(stage, lane):
+                self._stopped.discard((stage, lane))
                 self.later(self.random.random() * 0.1, lambda: self._lane_up(stage, lane))
             case SendToStage(place, rows, needs):
                 self.later(self._latency(place), lambda: self._receive(place, list(rows), list(needs)))
@@ -330,7 +333,7 @@ class StreamWorld:
             case RoomFreed():
                 self.later(0.0, self._push)
             case StopLane(stage, lane):
-                self._kill(self.lanes[stage, lane], then=lambda: self.feed(LaneClosed(stage, lane)))
+                self._stop(stage, lane)
             case DropValues(values):
                 for value in values:
                     self.stores[value.node].pop(value.index, None)
@@ -361,7 +364,7 @@ class StreamWorld:
     # --- Workers ------------------------------------------------------------------------------------------------
 
     def _lane_up(self, stage: Vertex, lane: int) -> None:
-        if self.machine._is_over:
+        if self.machine._is_over or (stage, lane) in self._stopped:
             return
         place = Place(self.random.choice(self.nodes), stage * 100 + lane, next(self._attempts))
         self.lanes[stage, lane] = SimulatedLane(place, stage, lane)
@@ -529,20 +532,25 @@ class StreamWorld:
 
     # --- Losses -------------------------------------------------------------------------------------------------
 
-    def _kill(self, lane: SimulatedLane, then: Callable[[], None] | None = None) -> None:
+    def _kill(self, lane: SimulatedLane) -> None:
         if lane.is_dead:
-            if then is not None:
-                self.later(0.05, then)
             return
         lane.is_dead = True
         stage, number = lane.stage, lane.lane
-        if then is not None:
-            self.later(0.05, then)
-        elif self.random.random() < 0.8:
+        if self.random.random() < 0.8:
             self.later(0.05, lambda: self._lane_up(stage, number))
         else:
             error = HandoffError("it was lost too often")
             self.later(0.05, lambda: self.feed(LaneLost(stage, number, error, is_loss=True)))
+
+    def _stop(self, stage: Vertex, number: int) -> None:
+        lane = self.lanes.get((stage, number))
+        if lane is None or lane.is_dead:
+            # It starts, which it does no more.
+            self._stopped.add((stage, number))
+        else:
+            lane.is_dead = True
+        self.later(0.05, lambda: self.feed(LaneClosed(stage, number)))
 
     def _has_died_before(self, row: ToStage | None) -> bool:
         """True for an item that must not seem to kill its workers."""

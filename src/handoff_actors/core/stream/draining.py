@@ -1,6 +1,8 @@
 """The end of a stream: what is there is finished, then each stage's `finish` gives its last results, then the workers are closed."""
 
-from handoff_actors.core.stream.events import Vertex
+from collections.abc import Iterator
+
+from handoff_actors.core.stream.events import StopLane, Vertex
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.stage import Stage
@@ -34,20 +36,34 @@ class Draining:
         """True while `finish` of a worker goes on."""
         return bool(self._finishing)
 
-    def step(self, now: float) -> None:
+    def step(self, now: float) -> list[StopLane]:
         """Do what comes next, once nothing else is going on. For a stream of which the end has begun."""
         if self.is_closing or self._finishing or not self._flow.is_quiet:
-            return
+            return []
+        stopped = list(self._stop_starting())
         if not self._pending and self._to_finish:
             stage = self._flow.stages[self._to_finish.pop(0)]
-            self._pending = [(stage, lane, self._flow.work_of_finish(stage.number)) for lane in stage.lanes]
+            self._pending = [
+                (stage, lane, self._flow.work_of_finish(stage.number))
+                for lane in stage.lanes
+                if not lane.is_closing
+            ]
         if self._pending:
             self._finish(now)
-            return
+            return stopped
         self.is_closing = True
         for stage in self._flow.stages.values():
             for lane in stage.lanes:
                 close(lane)
+        return stopped
+
+    def _stop_starting(self) -> Iterator[StopLane]:
+        """Do without workers beyond the least that are not up: they have nothing to do, and there may be no room for them."""
+        for stage in self._flow.stages.values():
+            for lane in stage.lanes[stage.least :]:
+                if lane.place is None and not lane.is_closing:
+                    lane.is_stopping = lane.is_closing = True
+                    yield StopLane(stage.number, lane.number)
 
     def _finish(self, now: float) -> None:
         """Have the next worker call `finish`; one after the other, as in a stage of one worker."""

@@ -296,8 +296,8 @@ class StreamMachine:
         elif event.failure is not None and retry_of(work, event.failure, stage):
             stage.put_back([work])
         else:
-            lost = Failure("lost", b"", "the generator gives fewer results than before", stage=stage.number)
-            self._flow.work_ended(work, event.failure or lost)
+            lost = Failure("lost", b"", "the generator gives fewer results than before")
+            self._flow.work_ended(work, _blamed(event.failure or lost, work))
 
     def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage, now: float) -> None:
         if work.is_finish:
@@ -373,7 +373,7 @@ class StreamMachine:
         works = lane.lose()
         lane.is_stopping = False
         if works and works[0].is_finish:
-            return self._finish_lost(stage, lane, works[0], now)
+            return self._finish_lost(stage, lane, works[0], now, is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage) if is_blamed else (works, [])
         stage.put_back(again)
         for work, failure in given_up:
@@ -445,8 +445,8 @@ class StreamMachine:
         assert work.results is not None
         self._flow.end(work.results)
 
-    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, now: float) -> bool:
-        work.deaths += 1
+    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, now: float, *, is_blamed: bool) -> bool:
+        work.deaths += is_blamed
         if work.given:
             name = repr_of(stage.vertex.function.id)
             self._fail(HandoffError(f"stage {name} has lost its worker while finish gave the last results"))
@@ -466,7 +466,7 @@ class StreamMachine:
         while not is_settled:
             self._flow.settle(now)
             if self._draining.has_begun:
-                self._draining.step(now)
+                self._effects += self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
@@ -520,6 +520,5 @@ def _blamed(outcome: Outcome, work: Work) -> Outcome:
     """Say with a failure at which stage it came, and how often the item was tried."""
     if not isinstance(outcome, Failure):
         return outcome
-    return Failure(
-        outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, max(1, work.failures)
-    )
+    attempts = max(outcome.attempts, work.failures)
+    return Failure(outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, attempts)

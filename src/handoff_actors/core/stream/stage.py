@@ -330,7 +330,9 @@ class Stage:
             return None
         times = [since + IDLE_S for _, since in self._idle()]
         if self._timeout_s is not None:
-            times += [lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping]
+            times += [
+                lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping
+            ]
         if self._waits_since is not None:
             times += self._later(self._waits_since + WAITED_S)
         if self.is_batched and self._has_room():
