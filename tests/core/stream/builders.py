@@ -21,6 +21,7 @@ from handoff_actors.core.stream.events import (
     StartLane,
     Stored,
     StreamEffect,
+    StreamEvent,
     StreamResult,
     Taken,
 )
@@ -52,6 +53,20 @@ def generator(*args: object) -> Iterator[None]:
 async def async_code(*args: object) -> None: ...
 
 
+class CheckedStream(StreamMachine):
+    """A stream that checks its invariants after each event."""
+
+    def handle(self, event: StreamEvent, now: float) -> list[StreamEffect]:
+        effects = super().handle(event, now)
+        self.check()
+        return effects
+
+    def wake(self, now: float) -> list[StreamEffect]:
+        effects = super().wake(now)
+        self.check()
+        return effects
+
+
 def plan_of(*functions: Function) -> StreamPlan:
     """The plan of an input "x", number 0, and of these."""
     return StreamPlan.compile(DAG("dag").add_functions([INPUT, *functions]))
@@ -59,7 +74,7 @@ def plan_of(*functions: Function) -> StreamPlan:
 
 def new_stream(*functions: Function, **options: object) -> StreamMachine:
     """A stream that has not started."""
-    return StreamMachine(plan_of(*functions), StreamOptions(**options))  # type: ignore[arg-type]
+    return CheckedStream(plan_of(*functions), StreamOptions(**options))  # type: ignore[arg-type]
 
 
 def stream_of(*functions: Function, **options: object) -> StreamMachine:

@@ -218,6 +218,30 @@ def test_stages_beside_the_one_that_finishes_do_not_wait_for_its_results() -> No
     assert stream.handle(generated(3, 1, b"a", end=True), 2.0)[-1] == ready(result(0, b"a", sink=3))
 
 
+def test_results_of_finish_go_through_branches_to_a_join() -> None:
+    stream = stream_of(
+        summing(), Function("a", ["y"], code), Function("b", ["y"], code), Function("j", ["a", "b"], code)
+    )
+    drain(stream)
+
+    assert stream.handle(generated(1, 1, b"s", end=True), 2.0) == [
+        send(2, run(2, b"s")),
+        send(3, run(3, b"s")),
+    ]
+    stream.handle(ended(2, (2, b"A")), 3.0)
+    assert stream.handle(ended(3, (3, b"B")), 4.0) == [send(4, run(4, b"A", b"B"))]
+
+
+def test_stages_before_one_that_finishes_take_no_notice_of_its_results() -> None:
+    stream = stream_of(Function("w", ["x"], code, parallelism=2), summing("y", "w", parallelism=2))
+    drain(stream)
+
+    assert stream.handle(generated(2, 1, b"a", end=True), 2.0) == [
+        send(2, calls_finish(2), lane=1),
+        ready(result(0, b"a", sink=2)),
+    ]
+
+
 def test_finish_may_go_on_when_half_of_its_results_are_taken() -> None:
     stream = stream_of(summing(), in_flight=2)
     drain(stream)
@@ -306,6 +330,15 @@ def test_finish_behind_a_generator_gives_results_as_that_does() -> None:
     assert effects == [send(3, run(2, b"a"))]
     assert stream.handle(ended(3, (2, b"A")), 3.0)[-1] == ready(result(0, b"A", sink=3))
     assert out(0) in taken(stream)
+
+
+def test_additional_worker_that_is_up_finishes_like_the_others() -> None:
+    stream = _with_starting_worker(summing(parallelism=(1, 2)))
+    stream.handle(up(1, 1), 2.5)
+    drain(stream)
+
+    assert stream.handle(ended(1, (2, b"b")), 3.0)[0] == send(1, calls_finish(3))
+    assert stream.handle(generated(1, 3, end=True), 4.0) == [send(1, calls_finish(4), lane=1)]
 
 
 # --- Abort ------------------------------------------------------------------------------------------------------

@@ -148,6 +148,30 @@ def test_suspect_waits_until_a_worker_has_nothing_else() -> None:
     ]
 
 
+def test_suspect_is_not_given_to_a_worker_that_has_something_else() -> None:
+    stream = stream_of(Function("y", ["x"], code, parallelism=2))
+    push(stream)
+    push(stream)
+    stream.handle(ended(1, (1, b"a"), seconds=0.0), 1.0)
+    push(stream)
+
+    assert stream.handle(lost(), 2.0) == [StartLane(1, 0)]
+    assert stream.handle(ended(1, (2, b"b"), lane=1), 3.0) == [
+        send(1, run(3), lane=1),
+        ready(result(1, b"b")),
+    ]
+
+
+def test_suspect_batch_is_not_given_to_a_worker_that_has_something_else() -> None:
+    stream = stream_of(Function("y", ["x"], code, parallelism=2, batch_size=2))
+    for _ in range(3):
+        push(stream)
+    stream.wake(1.0)
+
+    assert stream.handle(lost(), 2.0) == [StartLane(1, 0)]
+    assert stream.handle(ended(1, (3, b"c"), lane=1), 3.0) == [send(1, RunBatch([(1, [b"v"])]), lane=1)]
+
+
 def test_batch_ends_before_a_suspect() -> None:
     stream = stream_of(Function("b", ["x"], code, batch_size=3, parallelism=2, max_retries=9))
     for _ in range(6):

@@ -153,6 +153,7 @@ def test_batch_goes_without_an_item_whose_value_is_made_again() -> None:
 
     assert stream.handle(up(2), 6.0) == [send(2, RunBatch([(3, [b"a"])]))]
     assert stream.handle(ended(2, (3, b"A")), 7.0) == [ready(result(0, b"A", sink=2))]
+    assert stream.wake(15.0) == []
     assert stream.handle(ended(1, (2, b"b")), 20.0) == [send(2, RunBatch([(4, [b"b"])]))]
 
 
@@ -241,6 +242,7 @@ def test_result_waits_until_its_lost_value_is_made_again_with_those_behind_it() 
     lose_node(stream)
 
     assert stream.handle(ended(1, (1, b"a")), 6.0) == [ready(result(0, b"a"))]
+    assert taken(stream) == [out(0)]
     assert stream.handle(ended(1, (2, b"b"), lane=1), 7.0) == [ready(result(1, b"b"), result(2, b"c"))]
 
 

@@ -94,7 +94,7 @@ class StreamMachine:
         self._flow.time_out(now)
         for stage in self._flow.stages.values():
             for lane in stage.overdue(now):
-                self._stop_overdue(stage, lane, now)
+                self._stop_overdue(stage, lane)
             for lane in stage.surplus_lanes(now):
                 close(lane)
         return self._settle(now)
@@ -202,13 +202,13 @@ class StreamMachine:
             case LaneUp():
                 self._lane_up(event, now)
             case LaneLost():
-                self._lane_lost(event, now)
+                self._lane_lost(event)
             case LaneClosed(stage, lane):
-                self._lane_closed(stage, lane, now)
+                self._lane_closed(stage, lane)
             case InputLost():
                 self._input_lost(event)
             case NodeLost(name):
-                self._node_lost(name, now)
+                self._node_lost(name)
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():
@@ -267,7 +267,7 @@ class StreamMachine:
             self._results_came(work, event.results, lane, stage, now)
             if event.is_end:
                 lane.let_go(work.number)
-                self._generator_ended(work, event.failure, stage, now)
+                self._generator_ended(work, event.failure, stage)
         stage.rested(lane, now)
 
     def _results_came(
@@ -280,7 +280,7 @@ class StreamMachine:
             work.credit -= 1
             stage.learn_size(end.outcome)
             if work.is_finish:
-                self._finish_gave(work, end, now)
+                self._finish_gave(work, end)
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
 
@@ -299,9 +299,9 @@ class StreamMachine:
             lost = Failure("lost", b"", "the generator gives fewer results than before")
             self._flow.work_ended(work, _blamed(event.failure or lost, work))
 
-    def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage, now: float) -> None:
+    def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage) -> None:
         if work.is_finish:
-            self._finish_ended(work, failure, now)
+            self._finish_ended(work, failure)
         elif failure is not None and retry_of(work, failure, stage):
             stage.put_back([work])
         else:
@@ -315,7 +315,7 @@ class StreamMachine:
         lane = stage.lane(event.lane)
         if lane is None or lane.place == event.place:
             return
-        if lane.place is not None and not self._lose(stage, lane, now):
+        if lane.place is not None and not self._lose(stage, lane):
             return
         lane.place, lane.was_up, lane.failed_starts, lane.idle_since = event.place, True, 0, now
         self._lanes[event.place] = stage, lane
@@ -323,7 +323,7 @@ class StreamMachine:
             lane.is_closing = False
             close(lane)
 
-    def _lane_lost(self, event: LaneLost, now: float) -> None:
+    def _lane_lost(self, event: LaneLost) -> None:
         stage = self._flow.stages[event.stage]
         lane = stage.lane(event.lane)
         if lane is None:
@@ -332,17 +332,17 @@ class StreamMachine:
             self._fail(event.error)
             return
         if lane.is_closing:
-            self._lane_closed(event.stage, event.lane, now)
+            self._lane_closed(event.stage, event.lane)
             return
         if not lane.was_up and not lane.is_stopping:
             lane.failed_starts += 1
             if lane.failed_starts >= MOST_FAILED_STARTS:
                 self._fail(event.error)
                 return
-        if self._lose(stage, lane, now):
+        if self._lose(stage, lane):
             self._effects.append(StartLane(stage.number, lane.number))
 
-    def _lane_closed(self, number: Vertex, lane_number: int, now: float) -> None:
+    def _lane_closed(self, number: Vertex, lane_number: int) -> None:
         stage = self._flow.stages[number]
         lane = stage.lane(lane_number)
         if lane is None:
@@ -351,17 +351,17 @@ class StreamMachine:
             self._forget_place(lane)
             stage.put_back(lane.lose())
             stage.lanes.remove(lane)
-        elif self._lose(stage, lane, now):
+        elif self._lose(stage, lane):
             self._effects.append(StartLane(number, lane_number))
 
-    def _node_lost(self, name: str, now: float) -> None:
+    def _node_lost(self, name: str) -> None:
         """Take back what the workers of a node had, which is no fault of their items. They start again elsewhere by themselves."""
         self._do_again(self._flow.values.lost_with(name))
         for place, (stage, lane) in list(self._lanes.items()):
             if place.node == name:
-                self._lose(stage, lane, now, is_blamed=False)
+                self._lose(stage, lane, is_blamed=False)
 
-    def _lose(self, stage: Stage, lane: Lane, now: float, *, is_blamed: bool = True) -> bool:
+    def _lose(self, stage: Stage, lane: Lane, *, is_blamed: bool = True) -> bool:
         """Take back what a worker had that is gone. False if the stream can't go on without its state."""
         is_blamed = is_blamed and not lane.is_stopping
         # That of a worker that was stopped has been looked at before.
@@ -373,7 +373,7 @@ class StreamMachine:
         works = lane.lose()
         lane.is_stopping = False
         if works and works[0].is_finish:
-            return self._finish_lost(stage, lane, works[0], now, is_blamed=is_blamed)
+            return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage) if is_blamed else (works, [])
         stage.put_back(again)
         for work, failure in given_up:
@@ -384,7 +384,7 @@ class StreamMachine:
         if lane.place is not None:
             del self._lanes[lane.place]
 
-    def _stop_overdue(self, stage: Stage, lane: Lane, now: float) -> None:
+    def _stop_overdue(self, stage: Stage, lane: Lane) -> None:
         """Stop a worker whose item has taken too long. What it had beside that is done again."""
         late = stage.late(lane)
         error = None if late[0].is_finish else state_loss(stage, lane)
@@ -399,7 +399,7 @@ class StreamMachine:
         for work in late:
             lane.let_go(work.number)
             if work.is_finish:
-                self._finish_ended(work, failure, now)
+                self._finish_ended(work, failure)
             elif retry_of(work, failure, stage):
                 again.append(work)
             else:
@@ -432,20 +432,20 @@ class StreamMachine:
 
     # --- The end ------------------------------------------------------------------------------------------------
 
-    def _finish_gave(self, work: Work, end: StageEnd, now: float) -> None:
+    def _finish_gave(self, work: Work, end: StageEnd) -> None:
         number = self.next_number
         self.next_number += 1
-        self._flow.pass_over(number, self._draining.beside(work.stage), now)
+        self._flow.pass_over(number, self._draining.beside(work.stage))
         self._flow.result_of_finish(work, number, end)
 
-    def _finish_ended(self, work: Work, failure: Failure | None, now: float) -> None:
+    def _finish_ended(self, work: Work, failure: Failure | None) -> None:
         if failure is not None:
-            self._finish_gave(work, StageEnd(work.number, _blamed(failure, work)), now)
+            self._finish_gave(work, StageEnd(work.number, _blamed(failure, work)))
         self._draining.finished(work)
         assert work.results is not None
         self._flow.end(work.results)
 
-    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, now: float, *, is_blamed: bool) -> bool:
+    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
         work.deaths += is_blamed
         if work.given:
             name = repr_of(stage.vertex.function.id)
@@ -455,7 +455,7 @@ class StreamMachine:
             self._draining.again(stage, lane, work)
         else:
             reason = f"its worker has died {work.deaths} times in finish"
-            self._finish_ended(work, Failure("worker", b"", reason, attempts=work.deaths), now)
+            self._finish_ended(work, Failure("worker", b"", reason, attempts=work.deaths))
         return True
 
     # --- After each event ---------------------------------------------------------------------------------------
@@ -472,9 +472,7 @@ class StreamMachine:
             is_settled = not self._fill(now)
         sent: list[StreamEffect] = []
         for stage in self._flow.stages.values():
-            for lane in stage.lanes:
-                if lane.rows:
-                    sent.append(lane.take_message())
+            sent += [lane.take_message() for lane in stage.lanes if lane.rows]
         effects, self._effects = self._effects, []
         effects += sent
         effects += out
@@ -489,7 +487,7 @@ class StreamMachine:
         has_changed = False
         for stage in self._flow.stages.values():
             if stage.waiting:
-                for work in list(stage.fill(now, self)):
+                for work in stage.fill(now, self):
                     self._flow.refused_by_loss(work)
                     has_changed = True
             if stage.vertex.is_generator or self._draining.is_finishing:

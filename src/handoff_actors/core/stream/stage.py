@@ -113,42 +113,51 @@ class Stage:
 
     # --- Who gets what ------------------------------------------------------------------------------------------
 
-    def fill(self, now: float, gate: Gate) -> Iterator[Work]:
-        """Give workers as many items as they should have. Gives the items that can't be worked on, as a value of theirs is lost."""
+    def fill(self, now: float, gate: Gate) -> list[Work]:
+        """Give workers as many items as they should have.
+
+        Returns items that can't be worked on, as a value of theirs is lost for good.
+        """
         self._filled_at = now
+        refused: list[Work] = []
         for number, queue in enumerate(self._queues):
             if not queue:
                 continue
             lanes = [self.lanes[number]] if self.is_keyed else self.lanes
             if self.vertex.is_generator and queue.first.is_made_again:
-                yield from self._make_again(queue, lanes, now, gate)
+                refused += self._make_again(queue, lanes, now, gate)
             if queue and (usable := [lane for lane in lanes if self._room(lane) > 0]):
-                yield from self._fill(queue, usable, now, gate)
+                refused += self._fill(queue, usable, now, gate)
         self._note_waiting(now)
+        return refused
 
     def _fill(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
-        lanes.sort(key=lambda lane: len(lane.outstanding))
-        is_tight = gate.nbytes_left <= 0
+        if len(lanes) > 1:
+            lanes.sort(key=lambda lane: len(lane.outstanding))
         for place, lane in enumerate(lanes):
             if self.is_batched:
                 yield from self._give_batch(queue, lane, now, gate)
+            elif queue:
+                share = -(-len(queue) // (len(lanes) - place))
+                yield from self._give_share(queue, lane, min(share, self._room(lane)), now, gate)
+
+    def _give_share(self, queue: WorkQueue, lane: Lane, share: int, now: float, gate: Gate) -> Iterator[Work]:
+        is_tight = gate.nbytes_left <= 0
+        for _ in range(share):
+            if is_tight and not queue.bring_forward(gate):
+                return
+            work = queue.first
+            if work.is_suspect and lane.outstanding:
+                return
+            if (values := current_values(work, gate)) is None:
+                return
+            self._pop(queue)
+            if is_lost(values):
+                yield work
                 continue
-            share = -(-len(queue) // (len(lanes) - place))
-            for _ in range(min(share, self._room(lane))):
-                if is_tight and not queue.bring_forward(gate):
-                    return
-                work = queue.first
-                if work.is_suspect and lane.outstanding:
-                    break
-                if (values := current_values(work, gate)) is None:
-                    return
-                self._pop(queue)
-                if is_lost(values):
-                    yield work
-                    continue
-                self._give(work, values, lane, now, gate)
-                if work.is_suspect:
-                    break
+            self._give(work, values, lane, now, gate)
+            if work.is_suspect:
+                return
 
     def _make_again(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
         """Give out lost results of generators first, also where a generator goes on.

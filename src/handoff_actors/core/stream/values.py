@@ -46,7 +46,8 @@ class StreamValues:
         for value in values:
             if isinstance(value, bytes):
                 self.nbytes += len(value)
-            elif isinstance(value, Stored):
+            else:
+                assert isinstance(value, Stored), "a stage takes no failures"
                 self._users[value.index] += 1
 
     def release(self, value: Outcome) -> None:
