@@ -192,7 +192,7 @@ def test_part_that_comes_late_to_a_join_is_dropped_and_nothing_is_left_of_the_it
     assert taken(stream) == []
     assert stream.handle(ended(1, (1, stored(6))), 7.0) == [out(0), dropped(stored(6))]
     assert stream.in_flight == 0
-    assert stream.nbytes_left == StreamOptions().in_flight_nbytes
+    assert stream.nbytes == 0
 
 
 def test_output_of_several_sinks_gives_up_an_item_that_is_not_whole_in_time() -> None:

@@ -10,7 +10,6 @@ from handoff_actors.core.stream.events import (
     StreamEffect,
 )
 from handoff_actors.core.stream.machine import StreamMachine
-from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch
 from tests.core.stream.builders import (
@@ -34,7 +33,6 @@ from tests.core.stream.builders import (
 )
 
 CHAIN = Function("y", ["x"], code), Function("z", ["y"], code), Function("w", ["z"], code)
-FREE = StreamOptions().in_flight_nbytes
 #: On a node that gets lost in these tests, and no worker is on it.
 LOST = stored(5, 100, "b")
 LOST_WITH_NODE = Failure("lost", b"", "a value of it was lost with node b")
@@ -74,17 +72,17 @@ def test_result_is_kept_until_it_is_taken_but_not_what_it_is_made_of() -> None:
         dropped(stored(5)),
     ]
     assert taken(stream) == [out(0), dropped(stored(6))]
-    assert stream.nbytes_left == FREE
+    assert stream.nbytes == 0
 
 
 def test_values_in_flight_count_in_bytes() -> None:
     stream = stream_of(*CHAIN)
     push(stream, b"four")
-    assert stream.nbytes_left == FREE - 4
+    assert stream.nbytes == 4
 
     stream.handle(ended(1, (1, stored(5, 100))), 1.0)
 
-    assert stream.nbytes_left == FREE - 104
+    assert stream.nbytes == 104
 
 
 # --- Nodes that are lost ----------------------------------------------------------------------------------------
@@ -97,7 +95,7 @@ def test_value_of_a_lost_node_is_made_again_before_the_item_goes_on() -> None:
     assert stream.handle(up(2), 6.0) == []
     assert stream.handle(ended(1, (1, stored(7))), 7.0) == [send(2, run(2, (7, 100)), needs=[stored(7)])]
     assert stream.handle(ended(2, (2, b"a")), 8.0)[-1] == dropped(stored(7))
-    assert stream.nbytes_left == FREE - 1
+    assert stream.nbytes == 1
 
 
 def test_values_are_made_again_from_those_that_are_lost_with_them() -> None:
@@ -175,7 +173,7 @@ def test_item_fails_where_its_value_cannot_be_made_again() -> None:
 
     assert stream.handle(up(2), 7.0) == [ready(result(0, failure(stage=1)))]
     assert taken(stream) == [out(0)]
-    assert stream.nbytes_left == FREE
+    assert stream.nbytes == 0
 
 
 def test_item_fails_where_its_value_is_skipped_when_it_is_made_again() -> None:
@@ -211,7 +209,7 @@ def test_value_that_nobody_needs_any_more_once_it_is_made_again_is_dropped() -> 
     assert stream.handle(ended(2, (2, b"a")), 6.0) == [ready(result(0, b"a", sink=2))]
     assert stream.handle(ended(1, (1, stored(7))), 7.0) == [dropped(stored(7), stored(4, node=""))]
     taken(stream)
-    assert stream.nbytes_left == FREE
+    assert stream.nbytes == 0
 
 
 def test_loss_of_a_node_blames_no_item() -> None:
@@ -276,7 +274,7 @@ def test_result_that_was_handed_out_is_not_made_again() -> None:
 
     assert lose_node(stream) == []
     assert taken(stream) == [out(0)]
-    assert stream.nbytes_left == FREE
+    assert stream.nbytes == 0
 
 
 # --- Inputs that are lost ---------------------------------------------------------------------------------------
@@ -387,7 +385,7 @@ def test_lost_result_is_made_again_from_a_value_that_is_lost_too() -> None:
     assert stream.handle(ended(1, (1, failure())), 6.0) == []
     assert stream.handle(up(3), 7.0) == [ready(result(0, failure(stage=1), sink=3))]
     assert taken(stream) == [out(0)]
-    assert stream.nbytes_left == FREE
+    assert stream.nbytes == 0
 
 
 def test_time_limit_of_a_result_that_was_made_again_is_over_with_it() -> None:

@@ -20,7 +20,7 @@ from handoff_actors.core.stream.events import (
 from handoff_actors.core.stream.joining import Join
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.results import Item, Results, result_of, values_of
+from handoff_actors.core.stream.results import ItemResults, PushedItem, result_of, values_of
 from handoff_actors.core.stream.scope import Scope
 from handoff_actors.core.stream.sequencing import Sequencer
 from handoff_actors.core.stream.stage import Stage
@@ -64,7 +64,7 @@ class Flow:
         self.values = StreamValues()
         last = plan.vertices[plan.sinks[0]]
         self._length = last.depth + last.is_generator + 1
-        self.results = Results(self._length, ordered=options.ordered)
+        self.results = ItemResults(self._length, ordered=options.ordered)
         self._edges = [self._edges_of(vertex, plan) for vertex in plan.vertices]
         self._joins: dict[Vertex, Join] = {
             number: Join(len(stage.vertex.producers), options.join_timeout_s)
@@ -316,7 +316,7 @@ class Flow:
             scope.alive -= count
             return
         for over in scope.end(count):
-            if isinstance(over, Item):
+            if isinstance(over, PushedItem):
                 self.results.forget(over)
                 self._out.append(ItemOut(over.owner, over.number))
 

@@ -1,8 +1,9 @@
 """Brings together what the producers of a vertex give for the same item."""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from handoff_actors.core.stream.events import Outcome
 from handoff_actors.core.stream.keys import Key
@@ -12,8 +13,7 @@ from handoff_actors.core.stream.scope import Scope
 FEW: Final = 64
 
 
-@dataclass(slots=True)
-class _Partial:
+class _Partial(Struct, eq=False):
     outcomes: list[Outcome | None]
     missing: int
     scope: Scope

@@ -1,15 +1,15 @@
 """The workers of a stage, each with the items that it has been given."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import Outcome, Place, SendToStage, Stored
 from handoff_actors.core.stream.work import Work
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
 
 
-@dataclass(slots=True, eq=False)
-class Lane:
+class Lane(Struct, eq=False):
     """One worker of a stage. What it has been given it ends in this order, unless its code is async."""
 
     number: int

@@ -12,6 +12,7 @@ At most `in_flight` items are between `push` and whoever takes their results, an
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from handoff_actors.core.stream.back_pressure import BackPressure
 from handoff_actors.core.stream.draining import Draining, close
 from handoff_actors.core.stream.events import (
     SKIPPED,
@@ -24,7 +25,6 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     LaneUp,
     NodeLost,
-    Outcome,
     OwnerGone,
     Place,
     Pushed,
@@ -43,7 +43,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, retry_of, state_loss, to_do_again
+from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, blamed, retry_of, state_loss, to_do_again
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage import MOST_DEATHS, Stage
 from handoff_actors.core.stream.work import Work
@@ -57,9 +57,10 @@ class StreamMachine:
     """One stream. See `core.machine.Machine`."""
 
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
-        self._plan = plan
+        self._inputs = list(plan.inputs)
         self._options = options
         self._flow = Flow(plan, options)
+        self._gate = BackPressure(plan, self._flow, options)
         self._draining = Draining(plan, self._flow, options.in_flight)
         self._lanes: dict[Place, tuple[Stage, Lane]] = {}
         #: The number of the next push.
@@ -134,10 +135,7 @@ class StreamMachine:
     @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
-        items = self._flow.results.items
-        if self._draining.has_begun or self._is_over:
-            return False
-        return len(items) < self._options.in_flight and (not items or self.nbytes_left > 0)
+        return self._gate.has_room and not self._is_over
 
     @property
     def in_flight(self) -> int:
@@ -145,47 +143,14 @@ class StreamMachine:
         return len(self._flow.results.items)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of all values that anything in the stream needs."""
+        return self._flow.values.nbytes
+
+    @property
     def stages(self) -> Iterable[Stage]:
         """The stages, for reports."""
         return self._flow.stages.values()
-
-    # --- What stages ask: see Gate ------------------------------------------------------------------------------
-
-    @property
-    def nbytes_left(self) -> int:
-        """See Gate."""
-        return self._options.in_flight_nbytes - self._flow.values.nbytes
-
-    def may_start(self, work: Work) -> bool:
-        """See Gate."""
-        if self.nbytes_left > 0 or work.is_made_again:
-            return True
-        # Results of generators, which keep their workers meanwhile, have been allowed before.
-        return len(work.key) > 1 or work.key[0] <= self.oldest
-
-    @property
-    def oldest(self) -> int:
-        """See Gate."""
-        return self._flow.results.oldest
-
-    def current(self, value: Outcome) -> Outcome | None:
-        """See Gate."""
-        return self._flow.values.current(value)
-
-    def is_last(self, stage: Vertex) -> bool:
-        """See Gate."""
-        if self.has_room:
-            return False
-        pending, seen = list(self._plan.vertices[stage].producers), set[Vertex]()
-        while pending:
-            number = pending.pop()
-            if number in seen or number not in self._flow.stages:
-                continue
-            if self._flow.stages[number].may_go_on(self):
-                return False
-            seen.add(number)
-            pending += self._plan.vertices[number].producers
-        return not self._flow.stages[stage].is_busy
 
     # --- Events -------------------------------------------------------------------------------------------------
 
@@ -212,7 +177,7 @@ class StreamMachine:
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():
-                self._draining.has_begun = True
+                self._gate.is_closed = self._draining.has_begun = True
             case AbortStream():
                 self._is_over = True
             case _:
@@ -224,7 +189,7 @@ class StreamMachine:
         item = self._flow.results.add(event.number, event.owner)
         # So that it is not over before it has begun.
         item.alive += 1
-        for vertex, (value, keys) in zip(self._plan.inputs, event.values, strict=True):
+        for vertex, (value, keys) in zip(self._inputs, event.values, strict=True):
             self._flow.emit(vertex, (event.number,), None, value, item, keys)
         self._flow.end(item)
 
@@ -245,7 +210,7 @@ class StreamMachine:
                 again.append(work)
             else:
                 work.is_suspect = False
-                self._flow.work_ended(work, _blamed(end.outcome, work), end.keys)
+                self._flow.work_ended(work, blamed(end.outcome, work), end.keys)
         stage.put_back(again)
         stage.rested(lane, now)
 
@@ -297,7 +262,7 @@ class StreamMachine:
             stage.put_back([work])
         else:
             lost = Failure("lost", b"", "the generator gives fewer results than before")
-            self._flow.work_ended(work, _blamed(event.failure or lost, work))
+            self._flow.work_ended(work, blamed(event.failure or lost, work))
 
     def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage) -> None:
         if work.is_finish:
@@ -306,7 +271,7 @@ class StreamMachine:
             stage.put_back([work])
         else:
             work.is_suspect = False
-            self._flow.work_ended(work, SKIPPED if failure is None else _blamed(failure, work))
+            self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
 
     # --- Workers ------------------------------------------------------------------------------------------------
 
@@ -403,7 +368,7 @@ class StreamMachine:
             elif retry_of(work, failure, stage):
                 again.append(work)
             else:
-                self._flow.work_ended(work, _blamed(failure, work))
+                self._flow.work_ended(work, blamed(failure, work))
         stage.put_back(again)
 
     def _fail(self, error: HandoffError) -> None:
@@ -440,7 +405,7 @@ class StreamMachine:
 
     def _finish_ended(self, work: Work, failure: Failure | None) -> None:
         if failure is not None:
-            self._finish_gave(work, StageEnd(work.number, _blamed(failure, work)))
+            self._finish_gave(work, StageEnd(work.number, blamed(failure, work)))
         self._draining.finished(work)
         assert work.results is not None
         self._flow.end(work.results)
@@ -487,13 +452,13 @@ class StreamMachine:
         has_changed = False
         for stage in self._flow.stages.values():
             if stage.waiting:
-                for work in stage.fill(now, self):
+                for work in stage.fill(now, self._gate):
                     self._flow.refused_by_loss(work)
                     has_changed = True
             if stage.vertex.is_generator or self._draining.is_finishing:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
-                        stage.more_credit(work, lane, now, self)
+                        stage.more_credit(work, lane, now, self._gate)
             if stage.wants_lane(now) and not self._draining.is_closing:
                 self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
         return has_changed
@@ -512,11 +477,3 @@ class StreamMachine:
             self._is_drained = True
             told.append(StreamDrained())
         return told
-
-
-def _blamed(outcome: Outcome, work: Work) -> Outcome:
-    """Say with a failure at which stage it came, and how often the item was tried."""
-    if not isinstance(outcome, Failure):
-        return outcome
-    attempts = max(outcome.attempts, work.failures)
-    return Failure(outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, attempts)

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import (
     Failure,
@@ -24,7 +25,7 @@ _Entry = tuple[tuple[StreamResult, Scope] | None, bool]
 Current = Callable[[StreamResult], StreamResult | None]
 
 
-class Item(Scope, eq=False):
+class PushedItem(Scope, eq=False):
     """What was pushed at once, with all that has become of it."""
 
     number: int = 0
@@ -37,10 +38,9 @@ class Item(Scope, eq=False):
     order: Sequencer[_Entry] | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Owner:
+class _Owner(Struct, eq=False):
     #: Items whose results have not all been handed out, in the order of their pushes; empty where results come as they are.
-    items: deque[Item] = field(default_factory=deque)
+    items: deque[PushedItem] = field(default_factory=deque)
     #: Results that can be handed out, and those that have been and were not taken.
     pending: list[tuple[StreamResult, Scope]] = field(default_factory=list)
     untaken: deque[tuple[StreamResult, Scope]] = field(default_factory=deque)
@@ -49,7 +49,7 @@ class _Owner:
     is_gone: bool = False
 
 
-class Results:
+class ItemResults:
     """The items that are in flight, and the results that have not been taken."""
 
     def __init__(self, length: int, *, ordered: bool) -> None:
@@ -57,15 +57,15 @@ class Results:
         self._length = length
         self._ordered = ordered
         #: By number, in the order of their pushes.
-        self.items: dict[int, Item] = {}
+        self.items: dict[int, PushedItem] = {}
         self._owners: dict[int, _Owner] = {}
         #: Owners with pending results.
         self._changed: dict[int, None] = {}
         self._oldest = 0
 
-    def add(self, number: int, owner: int, parent: Scope | None = None) -> Item:
+    def add(self, number: int, owner: int, parent: Scope | None = None) -> PushedItem:
         """Take note of an item that was pushed."""
-        item = self.items[number] = Item(parent, number=number, owner=owner)
+        item = self.items[number] = PushedItem(parent, number=number, owner=owner)
         if parent is not None:
             parent.alive += 1
         known = self._owners.get(owner)
@@ -88,7 +88,7 @@ class Results:
             item.is_whole = item.is_whole or is_last
         self._hand_on(item)
 
-    def _hand_on(self, item: Item) -> None:
+    def _hand_on(self, item: PushedItem) -> None:
         owner = self._owners[item.owner]
         if not self._ordered:
             owner.pending += item.ready
@@ -154,7 +154,7 @@ class Results:
         untaken, owner.untaken = list(owner.untaken), deque()
         return untaken
 
-    def forget(self, item: Item) -> None:
+    def forget(self, item: PushedItem) -> None:
         """Forget an item of which nothing is alive, and an owner that has no other."""
         del self.items[item.number]
         owner = self._owners[item.owner]

@@ -79,14 +79,3 @@ def test_oldest_item_goes_on_although_another_has_come_before_it() -> None:
 
     assert stream.handle(ended(1, (2, b"b" * 30), lane=1), 1.0) == []
     assert stream.handle(ended(1, (1, b"a" * 30)), 1.0) == [send(2, run(6, b"a" * 30), lane=1)]
-
-
-def test_older_item_counts_as_the_oldest_until_all_its_results_are_taken() -> None:
-    stream = stream_of(Function("y", ["x"], code), ordered=False)
-    for _ in range(3):
-        push(stream)
-    stream.handle(ended(1, (1, b"a")), 1.0)
-
-    assert stream.oldest == 0
-    taken(stream)
-    assert stream.oldest == 1
