@@ -12,7 +12,7 @@ from handoff_actors.wire.messages.stage_rows import CloseStage, Finish
 
 
 class Draining:
-    """How far the end of a stream has come."""
+    """The steps of a stream's end, and which of them is next."""
 
     def __init__(self, plan: StreamPlan, flow: Flow, window: int) -> None:
         self.has_begun = False

@@ -1,4 +1,4 @@
-"""What becomes of a worker's state, and of the items that it had, when it is lost or has to be stopped."""
+"""Decide how the state and the items of a worker go on that is lost, or has to be stopped."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -26,7 +26,7 @@ Current = Callable[[StreamResult], StreamResult | None]
 
 
 class PushedItem(Scope, eq=False):
-    """What was pushed at once, with all that has become of it."""
+    """One push, with all its results."""
 
     number: int = 0
     owner: int = 0

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 
 class Scope(Struct, eq=False):
-    """What has come of one thing. It is over once nothing of it is alive: waits, is worked on, or is a result that nobody has taken."""
+    """A count of the parts of one thing that are alive: wait, are worked on, or are results that were not taken. It is over at 0."""
 
     #: What it is part of, in which it counts as one until it is over.
     parent: "Scope | None" = None

@@ -12,7 +12,7 @@ BATCH_PAUSE_S: Final = 0.1
 
 
 class Gate(Protocol):
-    """What an item has to pass before it is given to a worker."""
+    """The conditions under which an item is given to a worker."""
 
     @property
     def nbytes_left(self) -> int:
@@ -26,7 +26,7 @@ class Gate(Protocol):
         """False while there are too many bytes on their way, unless this is the oldest item, or a result of a generator."""
 
     def current(self, value: Outcome) -> Outcome | None:
-        """What stands for a value now; None while it is being made again."""
+        """Find the outcome that stands for a value now; None while it is being made again."""
 
     def is_last(self, stage: Vertex) -> bool:
         """True if nothing more can come to a stage before something that it has already is out."""
