@@ -44,12 +44,8 @@ class _Edge(NamedTuple):
     key_slot: int | None
 
 
-class _Entry(NamedTuple):
-    key: Key
-    closed_after: int | None
-    outcomes: Sequence[Outcome]
-    lane_hash: int | None
-    scope: Scope
+#: All outcomes for a vertex, with the other fields of a token.
+_Entry: TypeAlias = tuple[Key, int | None, Sequence[Outcome], int | None, Scope]
 
 
 class Flow:
@@ -74,6 +70,7 @@ class Flow:
         self._sinks = list(plan.sinks)
         if len(plan.sinks) > 1:
             self._joins[OUTPUT] = Join(len(plan.sinks), options.join_timeout_s)
+        self._timed_joins = [] if options.join_timeout_s is None else list(self._joins.values())
         self._sequencers: dict[Vertex, Sequencer[_Entry]] = {
             number: Sequencer(stage.vertex.depth + 1)
             for number, stage in self.stages.items()
@@ -123,7 +120,7 @@ class Flow:
         target, position, key, count, outcome, lane_hash, scope = token
         join = self._joins.get(target)
         if join is None:
-            self._pass(target, _Entry(key, count, (outcome,), lane_hash, scope), now)
+            self._pass(target, (key, count, (outcome,), lane_hash, scope), now)
             return
         outcomes = join.add(key, count, position, outcome, scope, now)
         if outcomes is None:
@@ -133,7 +130,7 @@ class Flow:
             self.end(scope)
             return
         self.end(scope, len(outcomes) - 1)
-        self._pass(target, _Entry(key, count, outcomes, lane_hash, scope), now)
+        self._pass(target, (key, count, outcomes, lane_hash, scope), now)
 
     def time_out(self, now: float) -> None:
         """Give up items that have waited too long in a join."""
@@ -144,14 +141,12 @@ class Flow:
                 stage = None if target == OUTPUT else target
                 failure = Failure("join_timeout", b"", "not all of its inputs came in time", stage=stage)
                 self.end(scope, len(arrived) - 1)
-                self._pass(target, _Entry(key, None, (failure,), None, scope), now)
+                self._pass(target, (key, None, (failure,), None, scope), now)
 
     @property
     def wake_at(self) -> float | None:
         """The time at which the first join times out."""
-        if not self._joins:
-            return None
-        times = (join.wake_at for join in self._joins.values())
+        times = (join.wake_at for join in self._timed_joins)
         return min((time for time in times if time is not None), default=None)
 
     def _pass(self, target: Vertex, entry: _Entry, now: float) -> None:
@@ -162,7 +157,7 @@ class Flow:
         if sequencer is None:
             self._enter(self.stages[target], entry, now)
             return
-        for each in sequencer.add(entry.key, entry.closed_after, entry):
+        for each in sequencer.add(entry[0], entry[1], entry):
             self._enter(self.stages[target], each, now)
 
     def pass_over(self, number: int, stages: Sequence[Vertex]) -> None:
@@ -179,11 +174,15 @@ class Flow:
         if count is not None:
             self._pass_on(stage, key, count, outcomes[0], scope)
             return
+        is_inline = True
         for outcome in outcomes:
-            if not isinstance(outcome, (bytes, Stored)):
+            if isinstance(outcome, bytes):
+                continue
+            is_inline = False
+            if not isinstance(outcome, Stored):
                 self._refuse(stage, key, outcomes, scope)
                 return
-        work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash)
+        work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash, is_inline)
         self._next_work += 1
         stage.add(work, now)
 
@@ -254,7 +253,7 @@ class Flow:
         maker = None
         if isinstance(outcome, Stored):
             maker = Work(
-                self._next_work, work.stage, work.key, work.values, work.scope, work.lane_hash,
+                self._next_work, work.stage, work.key, work.values, work.scope, work.lane_hash, work.is_inline,
                 result=outcome, given=work.given,
             )  # fmt: skip
             self._next_work += 1
@@ -266,15 +265,15 @@ class Flow:
     # --- Results ------------------------------------------------------------------------------------------------
 
     def _to_results(self, entry: _Entry) -> None:
-        outcomes = dict(zip(self._sinks, entry.outcomes, strict=False))
-        result = result_of(entry.key[0], outcomes)
+        key, count, given, _, scope = entry
+        result = result_of(key[0], dict(zip(self._sinks, given, strict=False)))
         if result is None or isinstance(result.outcome, Failure):
             # A failure of one sink stands for all of them.
-            for outcome in entry.outcomes:
+            for outcome in given:
                 self.values.release(outcome)
-        self.results.came(entry.key, entry.closed_after, result, entry.scope)
+        self.results.came(key, count, result, scope)
         if result is None:
-            self.end(entry.scope)
+            self.end(scope)
 
     def hand_out(self) -> list[ResultsReady | ItemOut]:
         """The results that can be handed out, and the items of which no more comes."""

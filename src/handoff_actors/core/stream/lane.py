@@ -75,6 +75,8 @@ class Lane(Struct, eq=False):
 
     def value_rows(self, work: Work, values: Iterable[Outcome]) -> list[ValueRow]:
         """Write the values of an item for the worker, and note which of them have to be in the store of its node."""
+        if work.is_inline:
+            return [value for value in values if isinstance(value, bytes)]
         rows: list[ValueRow] = []
         needs: list[Stored] = []
         for value in values:

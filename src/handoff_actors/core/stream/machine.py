@@ -62,6 +62,9 @@ class StreamMachine:
         self._flow = Flow(plan, options)
         self._gate = BackPressure(plan, self._flow, options)
         self._draining = Draining(plan, self._flow, options.in_flight)
+        self._stages = list(self._flow.stages.values())
+        self._timed_stages = [stage for stage in self._stages if stage.may_wake]
+        self._has_join_timeout = options.join_timeout_s is not None
         self._lanes: dict[Place, tuple[Stage, Lane]] = {}
         #: The number of the next push.
         self.next_number = 0
@@ -105,8 +108,12 @@ class StreamMachine:
         """The time of the next deadline."""
         if self._is_over:
             return None
-        times = [self._flow.wake_at, *(stage.wake_at for stage in self._flow.stages.values())]
-        return min((time for time in times if time is not None), default=None)
+        at = self._flow.wake_at if self._has_join_timeout else None
+        for stage in self._timed_stages:
+            due_at = stage.wake_at
+            if due_at is not None and (at is None or due_at < at):
+                at = due_at
+        return at
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -436,8 +443,7 @@ class StreamMachine:
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
         sent: list[StreamEffect] = []
-        for stage in self._flow.stages.values():
-            sent += [lane.take_message() for lane in stage.lanes if lane.rows]
+        sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
         effects, self._effects = self._effects, []
         effects += sent
         effects += out
@@ -450,7 +456,7 @@ class StreamMachine:
     def _fill(self, now: float) -> bool:
         """Give workers what they should have. True if an item turned out to be lost, so that there is more to do."""
         has_changed = False
-        for stage in self._flow.stages.values():
+        for stage in self._stages:
             if stage.waiting:
                 for work in stage.fill(now, self._gate):
                     self._flow.refused_by_loss(work)
@@ -459,7 +465,7 @@ class StreamMachine:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
                         stage.more_credit(work, lane, now, self._gate)
-            if stage.wants_lane(now) and not self._draining.is_closing:
+            if stage.may_grow and stage.wants_lane(now) and not self._draining.is_closing:
                 self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
         return has_changed
 

@@ -61,7 +61,9 @@ class Stage:
         self._queues = [WorkQueue() for _ in range(self.least if self.is_keyed else 1)]
         self._waits_since: float | None = None
         self._filled_at = 0.0
-        self._may_wake = self._timeout_s is not None or self.is_batched or self.least < self.most
+        self.may_grow = self.least < self.most
+        #: There is ever anything that is due at a time.
+        self.may_wake = self._timeout_s is not None or self.is_batched or self.may_grow
 
     @property
     def is_in_order(self) -> bool:
@@ -94,7 +96,7 @@ class Stage:
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
         self.waiting += 1
-        self._queue_of(work).add(work, now)
+        (self._queue_of(work) if self.is_keyed else self._queues[0]).add(work, now)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """Queue items again, in front."""
@@ -128,7 +130,8 @@ class Stage:
                 refused += self._make_again(queue, lanes, now, gate)
             if queue and (usable := [lane for lane in lanes if self._room(lane) > 0]):
                 refused += self._fill(queue, usable, now, gate)
-        self._note_waiting(now)
+        if self.may_grow:
+            self._note_waiting(now)
         return refused
 
     def _fill(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
@@ -149,12 +152,16 @@ class Stage:
             work = queue.first
             if work.is_suspect and lane.outstanding:
                 return
-            if (values := current_values(work, gate)) is None:
-                return
+            values = work.values
+            if not work.is_inline:
+                now_there = current_values(work, gate)
+                if now_there is None:
+                    return
+                if is_lost(now_there):
+                    yield self._pop(queue)
+                    continue
+                values = now_there
             self._pop(queue)
-            if is_lost(values):
-                yield work
-                continue
             self._give(work, values, lane, now, gate)
             if work.is_suspect:
                 return
@@ -335,8 +342,6 @@ class Stage:
     @property
     def wake_at(self) -> float | None:
         """The next time at which something here is due."""
-        if not self._may_wake:
-            return None
         times = [since + IDLE_S for _, since in self._idle()]
         if self._timeout_s is not None:
             times += [

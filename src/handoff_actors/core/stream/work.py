@@ -20,6 +20,8 @@ class Work(Struct, eq=False):
     scope: Scope
     #: The hash by which its worker is chosen; None: any may do it.
     lane_hash: int | None = None
+    #: None of its values is in a store.
+    is_inline: bool = False
     #: How often the code has raised, or was stopped at its time limit.
     failures: int = 0
     #: How often it was alone on a worker that died.

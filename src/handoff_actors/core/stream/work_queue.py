@@ -93,10 +93,7 @@ class WorkQueue:
 
 def current_values(work: Work, gate: Gate) -> list[Outcome] | None:
     """The values of an item as they are now; None while one of them is being made again."""
-    for value in work.values:
-        if not isinstance(value, bytes):
-            break
-    else:
+    if work.is_inline:
         return work.values
     values: list[Outcome] = []
     for value in work.values:
