@@ -191,7 +191,7 @@ class Flow:
         failure = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), SKIPPED)
         for outcome in outcomes:
             self.values.release(outcome)
-        self._pass_on(stage, key, 0 if stage.vertex.is_generator else None, failure, scope)
+        self._pass_on(stage, key, 0 if stage.is_generator else None, failure, scope)
 
     def _pass_on(self, stage: Stage, key: Key, count: int | None, outcome: Outcome, scope: Scope) -> None:
         self.emit(stage.number, key, count, outcome, scope)
@@ -205,13 +205,13 @@ class Flow:
             work.is_made_again = False
             self.values.made_again(work, outcome)
             return
-        is_stored = isinstance(outcome, Stored)
+        count = work.given if self.stages[work.stage].is_generator else None
         if isinstance(outcome, Stored):
+            # Its values stay until nothing needs that any more.
             work.result = outcome
-        count = work.given if self.stages[work.stage].vertex.is_generator else None
-        self.emit(work.stage, work.key, count, outcome, work.scope, keys, work if is_stored else None)
-        if not is_stored:
-            # What a stored value is made of stays until nobody needs that any more.
+            self.emit(work.stage, work.key, count, outcome, work.scope, keys, work)
+        else:
+            self.emit(work.stage, work.key, count, outcome, work.scope, keys)
             for value in work.values:
                 self.values.release(value)
         if work.results is not None:

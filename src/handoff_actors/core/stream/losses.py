@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from handoff_actors.core.stream.events import Failure, Outcome
+from handoff_actors.core.stream.events import Failure
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.stage import MOST_DEATHS, Stage
 from handoff_actors.core.stream.work import Work
@@ -56,9 +56,7 @@ def retry_of(work: Work, failure: Failure, stage: Stage) -> bool:
     return not failure.not_retried and work.failures <= stage.max_retries
 
 
-def blamed(outcome: Outcome, work: Work) -> Outcome:
+def blamed(outcome: Failure, work: Work) -> Failure:
     """Say with a failure at which stage it came, and how often the item was tried."""
-    if not isinstance(outcome, Failure):
-        return outcome
     attempts = max(outcome.attempts, work.failures)
     return Failure(outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, attempts)

@@ -210,14 +210,17 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.ends))
         again: list[Work] = []
         for end in event.ends:
-            work = lane.let_go(end.number)
+            work, outcome = lane.let_go(end.number), end.outcome
             if work is None:
-                self._flow.values.discard(end.outcome)
-            elif isinstance(end.outcome, Failure) and retry_of(work, end.outcome, stage):
-                again.append(work)
-            else:
-                work.is_suspect = False
-                self._flow.work_ended(work, blamed(end.outcome, work), end.keys)
+                self._flow.values.discard(outcome)
+                continue
+            if isinstance(outcome, Failure):
+                if retry_of(work, outcome, stage):
+                    again.append(work)
+                    continue
+                outcome = blamed(outcome, work)
+            work.is_suspect = False
+            self._flow.work_ended(work, outcome, end.keys)
         stage.put_back(again)
         stage.rested(lane, now)
 
@@ -456,12 +459,13 @@ class StreamMachine:
     def _fill(self, now: float) -> bool:
         """Give workers what they should have. True if an item turned out to be lost, so that there is more to do."""
         has_changed = False
+        is_finishing = self._draining.has_begun and self._draining.is_finishing
         for stage in self._stages:
             if stage.waiting:
                 for work in stage.fill(now, self._gate):
                     self._flow.refused_by_loss(work)
                     has_changed = True
-            if stage.vertex.is_generator or self._draining.is_finishing:
+            if is_finishing or stage.is_generator:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
                         stage.more_credit(work, lane, now, self._gate)

@@ -40,6 +40,7 @@ class Stage:
         )
         is_async = vertex.is_async and not vertex.is_generator
         self.concurrency = most if is_async else 1
+        self.is_generator = vertex.is_generator
         self.is_keyed = function.key is not None
         self.is_batched = function.batch_size is not None or function.batch_timeout is not None
         #: An async worker runs many items itself, and keys are divided among a fixed number of workers.
@@ -71,7 +72,7 @@ class Stage:
 
         A generator keeps its worker until its results are out, which are later than those of the items before.
         """
-        return self.vertex.is_generator or (self.concurrency == 1 and (self.most == 1 or self.is_keyed))
+        return self.is_generator or (self.concurrency == 1 and (self.most == 1 or self.is_keyed))
 
     @property
     def is_busy(self) -> bool:
@@ -126,7 +127,7 @@ class Stage:
             if not queue:
                 continue
             lanes = [self.lanes[number]] if self.is_keyed else self.lanes
-            if self.vertex.is_generator and queue.first.is_made_again:
+            if self.is_generator and queue.first.is_made_again:
                 refused += self._make_again(queue, lanes, now, gate)
             if queue and (usable := [lane for lane in lanes if self._room(lane) > 0]):
                 refused += self._fill(queue, usable, now, gate)
@@ -192,7 +193,7 @@ class Stage:
         held = len(lane.outstanding)
         if self.is_batched:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
-        if self.vertex.is_generator:
+        if self.is_generator:
             return 1 - sum(not work.is_made_again for work in lane.outstanding.values())
         if self._timeout_s is not None or self.seconds is None:
             return self.concurrency - held
@@ -210,7 +211,7 @@ class Stage:
 
     def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float, gate: Gate) -> None:
         rows = lane.value_rows(work, values)
-        if self.vertex.is_generator:
+        if self.is_generator:
             work.credit = 0
             work.credit = 1 if work.is_made_again else max(0, self._credit(work, gate))
             lane.rows.append(Generate(work.number, rows, work.given, work.credit))
@@ -222,7 +223,7 @@ class Stage:
         """Note that a worker is given an item."""
         lane.hold(work)
         work.given_at = now
-        if self._timeout_s is not None and (lane.deadline is None or self.vertex.is_generator):
+        if self._timeout_s is not None and (lane.deadline is None or self.is_generator):
             self._set_deadline(lane)
 
     def _set_deadline(self, lane: Lane) -> None:
@@ -238,7 +239,7 @@ class Stage:
         first = next(iter(works), None)
         if first is None:
             return []
-        if self.vertex.is_generator or first.is_finish:
+        if self.is_generator or first.is_finish:
             return sorted((work for work in works if work.credit > 0), key=attrgetter("given_at"))[:1]
         return list(works) if self.is_batched else [first]
 
@@ -251,7 +252,7 @@ class Stage:
 
     def more_credit(self, work: Work, lane: Lane, now: float, gate: Gate) -> None:
         """Let a generator go on, as soon as half of the results that it may have on their way are out."""
-        if work.is_made_again or not (self.vertex.is_generator or work.is_finish):
+        if work.is_made_again or not (self.is_generator or work.is_finish):
             return
         if work.credit > 0 or 2 * work.results_alive > self._window:
             return
