@@ -223,6 +223,8 @@ class StreamWorld:
         self.leaves: tuple[int, float] | None = (
             (random.randint(0, 2), random.random()) if random.random() < 0.2 else None
         )
+        #: The shell is so late to wake the machine: events that come meanwhile are first.
+        self.wakes_after_s = Random(seed + 1).choice([0.0, 0.0, 0.002, 0.05])
         self.is_slow_to_take = random.random() < 0.3
         self.pushed: dict[int, tuple[int, ...]] = {}
         self.owner_of: dict[int, int] = {}
@@ -263,12 +265,12 @@ class StreamWorld:
 
     def _step(self) -> None:
         wake_at = self.machine.wake_at
-        if self._events and (wake_at is None or self._events[0][0] <= wake_at):
+        if self._events and (wake_at is None or self._events[0][0] <= wake_at + self.wakes_after_s):
             self.now, _, action = heapq.heappop(self._events)
             action()
         else:
             assert wake_at is not None, f"nothing goes on: {self._where()}"
-            self.now = max(self.now, wake_at)
+            self.now = max(self.now, wake_at + self.wakes_after_s)
             self.perform(self.machine.wake(self.now))
         assert self.now < _TOO_LONG_S, f"it takes for ever: {self._where()}"
         self.machine.check()
@@ -597,6 +599,17 @@ class StreamWorld:
                 assert pushed == sorted(pushed), f"the results of {owner} are not in order"
         left = {name: values for name, values in self.stores.items() if values}
         assert not left, f"values are left: {left}"
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        """Nothing is kept in the machine of what is over."""
+        flow = self.machine._flow
+        values = flow.values
+        kept = [values._users, values._places, values._makers, values._replaced, flow.results._owners]
+        kept += [queue._numbers for stage in flow.stages.values() for queue in stage._queues]
+        assert not any(kept), f"the machine keeps {[each for each in kept if each]}"
+        assert flow.is_quiet, "something waits"
+        assert values.nbytes == 0, f"{values.nbytes} bytes are not released"
 
     def _check_finish(self) -> None:
         """Each worker of a stage gives two results at the end, which come out where the stage is a sink."""
