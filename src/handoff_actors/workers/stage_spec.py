@@ -1,4 +1,4 @@
-"""What a stage of a stream does, as it is sent to its worker: the app makes it, pickled with the user's code in it."""
+"""Describe a stage of a stream to its worker: the app makes this, pickled with the user's code in it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

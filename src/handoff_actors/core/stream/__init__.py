@@ -1,1 +1,1 @@
-"""What is decided about streams: which item goes where next, what becomes of a worker's loss, and what is out."""
+"""Decide about streams: where an item goes next, how a lost worker's items go on, and when results are handed out."""

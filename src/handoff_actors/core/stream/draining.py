@@ -1,6 +1,8 @@
 """The end of a stream: what is there is finished, then each stage's `finish` gives its last results, then the workers are closed."""
 
-from handoff_actors.core.stream.events import Vertex
+from collections.abc import Iterator
+
+from handoff_actors.core.stream.events import StopLane, Vertex
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.stage import Stage
@@ -10,7 +12,7 @@ from handoff_actors.wire.messages.stage_rows import CloseStage, Finish
 
 
 class Draining:
-    """How far the end of a stream has come."""
+    """The steps of a stream's end, and which of them is next."""
 
     def __init__(self, plan: StreamPlan, flow: Flow, window: int) -> None:
         self.has_begun = False
@@ -29,29 +31,48 @@ class Draining:
             for number in self._to_finish
         }
 
-    def step(self) -> None:
-        """Do what comes next, once nothing else is going on."""
-        if not self.has_begun or self.is_closing or self._finishing or not self._flow.is_quiet:
-            return
+    @property
+    def is_finishing(self) -> bool:
+        """True while `finish` of a worker goes on."""
+        return bool(self._finishing)
+
+    def step(self, now: float) -> list[StopLane]:
+        """Do what comes next, once nothing else is going on. For a stream of which the end has begun."""
+        if self.is_closing or self._finishing or not self._flow.is_quiet:
+            return []
+        stopped = list(self._stop_starting())
         if not self._pending and self._to_finish:
             stage = self._flow.stages[self._to_finish.pop(0)]
-            self._pending = [(stage, lane, self._flow.work_of_finish(stage.number)) for lane in stage.lanes]
+            self._pending = [
+                (stage, lane, self._flow.work_of_finish(stage.number))
+                for lane in stage.lanes
+                if not lane.is_closing
+            ]
         if self._pending:
-            self._finish()
-            return
+            self._finish(now)
+            return stopped
         self.is_closing = True
         for stage in self._flow.stages.values():
             for lane in stage.lanes:
                 close(lane)
+        return stopped
 
-    def _finish(self) -> None:
+    def _stop_starting(self) -> Iterator[StopLane]:
+        """Do without workers beyond the least that are not up: they have nothing to do, and there may be no room for them."""
+        for stage in self._flow.stages.values():
+            for lane in stage.lanes[stage.least :]:
+                if lane.place is None and not lane.is_closing:
+                    lane.is_stopping = lane.is_closing = True
+                    yield StopLane(stage.number, lane.number)
+
+    def _finish(self, now: float) -> None:
         """Have the next worker call `finish`; one after the other, as in a stage of one worker."""
-        _, lane, work = self._pending[0]
+        stage, lane, work = self._pending[0]
         if not lane.is_usable:
             return
         del self._pending[0]
         work.credit = self._window
-        lane.outstanding[work.number] = work
+        stage.hold(work, lane, now)
         self._finishing.add(work.number)
         lane.rows.append(Finish(work.number, self._window))
 

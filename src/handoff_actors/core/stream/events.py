@@ -50,7 +50,7 @@ Outcome: TypeAlias = bytes | Stored | Failure | Skipped
 
 
 class Place(Struct, frozen=True):
-    """Where the worker of a stage is: one attempt at the function that it runs."""
+    """The worker of a stage: one attempt at the function that it runs."""
 
     node: str
     index: Index
@@ -86,7 +86,7 @@ class LaneClosed(Struct, frozen=True):
 
 
 class StageEnd(Struct, frozen=True):
-    """What an item has come to at a stage."""
+    """An item has ended at a stage with this outcome."""
 
     number: int
     outcome: Outcome
@@ -141,7 +141,7 @@ class Taken(Struct, frozen=True):
 
 
 class OwnerGone(Struct, frozen=True):
-    """Nobody takes the results of an owner any more: they are dropped, also those to come."""
+    """An owner takes no more results: drop those that it has not taken, also those to come."""
 
     owner: int
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
@@ -20,7 +20,7 @@ from handoff_actors.core.stream.events import (
 from handoff_actors.core.stream.joining import Join
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.results import Item, Results, result_of, values_of
+from handoff_actors.core.stream.results import ItemResults, PushedItem, result_of, values_of
 from handoff_actors.core.stream.scope import Scope
 from handoff_actors.core.stream.sequencing import Sequencer
 from handoff_actors.core.stream.stage import Stage
@@ -32,17 +32,9 @@ from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
 OUTPUT = -1
 
 
-class _Token(NamedTuple):
-    """One outcome on one edge. It counts as alive in its scope."""
-
-    target: Vertex
-    position: int
-    key: Key
-    #: With a closing: the number of results before it.
-    closed_after: int | None
-    outcome: Outcome
-    lane_hash: int | None
-    scope: Scope
+#: One outcome on one edge: the target and the position there, the key; with a closing, the number of results before it; the
+#: outcome, the hash of its key, and the scope in which it counts as alive. A plain tuple, as there is one per item and stage.
+_Token: TypeAlias = tuple[Vertex, int, Key, int | None, Outcome, int | None, Scope]
 
 
 class _Edge(NamedTuple):
@@ -52,12 +44,8 @@ class _Edge(NamedTuple):
     key_slot: int | None
 
 
-class _Entry(NamedTuple):
-    key: Key
-    closed_after: int | None
-    outcomes: Sequence[Outcome]
-    lane_hash: int | None
-    scope: Scope
+#: All outcomes for a vertex, with the other fields of a token.
+_Entry: TypeAlias = tuple[Key, int | None, Sequence[Outcome], int | None, Scope]
 
 
 class Flow:
@@ -72,7 +60,7 @@ class Flow:
         self.values = StreamValues()
         last = plan.vertices[plan.sinks[0]]
         self._length = last.depth + last.is_generator + 1
-        self.results = Results(self._length, ordered=options.ordered)
+        self.results = ItemResults(self._length, ordered=options.ordered)
         self._edges = [self._edges_of(vertex, plan) for vertex in plan.vertices]
         self._joins: dict[Vertex, Join] = {
             number: Join(len(stage.vertex.producers), options.join_timeout_s)
@@ -82,6 +70,7 @@ class Flow:
         self._sinks = list(plan.sinks)
         if len(plan.sinks) > 1:
             self._joins[OUTPUT] = Join(len(plan.sinks), options.join_timeout_s)
+        self._timed_joins = [] if options.join_timeout_s is None else list(self._joins.values())
         self._sequencers: dict[Vertex, Sequencer[_Entry]] = {
             number: Sequencer(stage.vertex.depth + 1)
             for number, stage in self.stages.items()
@@ -120,7 +109,7 @@ class Flow:
         self.values.hold(outcome, len(edges), maker)
         for target, position, key_slot in edges:
             lane_hash = None if key_slot is None or not keys else keys[key_slot]
-            self._tokens.append(_Token(target, position, key, count, outcome, lane_hash, scope))
+            self._tokens.append((target, position, key, count, outcome, lane_hash, scope))
 
     def settle(self, now: float) -> None:
         """Let everything arrive that is on its way along edges."""
@@ -131,7 +120,7 @@ class Flow:
         target, position, key, count, outcome, lane_hash, scope = token
         join = self._joins.get(target)
         if join is None:
-            self._pass(target, _Entry(key, count, (outcome,), lane_hash, scope), now)
+            self._pass(target, (key, count, (outcome,), lane_hash, scope), now)
             return
         outcomes = join.add(key, count, position, outcome, scope, now)
         if outcomes is None:
@@ -141,7 +130,7 @@ class Flow:
             self.end(scope)
             return
         self.end(scope, len(outcomes) - 1)
-        self._pass(target, _Entry(key, count, outcomes, lane_hash, scope), now)
+        self._pass(target, (key, count, outcomes, lane_hash, scope), now)
 
     def time_out(self, now: float) -> None:
         """Give up items that have waited too long in a join."""
@@ -152,12 +141,12 @@ class Flow:
                 stage = None if target == OUTPUT else target
                 failure = Failure("join_timeout", b"", "not all of its inputs came in time", stage=stage)
                 self.end(scope, len(arrived) - 1)
-                self._pass(target, _Entry(key, None, (failure,), None, scope), now)
+                self._pass(target, (key, None, (failure,), None, scope), now)
 
     @property
     def wake_at(self) -> float | None:
         """The time at which the first join times out."""
-        times = (join.wake_at for join in self._joins.values())
+        times = (join.wake_at for join in self._timed_joins)
         return min((time for time in times if time is not None), default=None)
 
     def _pass(self, target: Vertex, entry: _Entry, now: float) -> None:
@@ -168,27 +157,32 @@ class Flow:
         if sequencer is None:
             self._enter(self.stages[target], entry, now)
             return
-        for each in sequencer.add(entry.key, entry.closed_after, entry):
+        for each in sequencer.add(entry[0], entry[1], entry):
             self._enter(self.stages[target], each, now)
 
-    def pass_over(self, number: int, stages: Sequence[Vertex], now: float) -> None:
+    def pass_over(self, number: int, stages: Sequence[Vertex]) -> None:
         """Have stages expect nothing of an item that only others get."""
         for stage in stages:
             sequencer = self._sequencers.get(stage)
             if sequencer is not None:
                 count = None if self.stages[stage].vertex.depth == 0 else 0
-                for entry in sequencer.add((number,), count, None):
-                    self._enter(self.stages[stage], entry, now)
+                held = sequencer.add((number,), count, None)
+                assert not held, "something goes on while finish gives its results"
 
     def _enter(self, stage: Stage, entry: _Entry, now: float) -> None:
         key, count, outcomes, lane_hash, scope = entry
         if count is not None:
             self._pass_on(stage, key, count, outcomes[0], scope)
             return
-        if any(isinstance(outcome, Failure | Skipped) for outcome in outcomes):
-            self._refuse(stage, key, outcomes, scope)
-            return
-        work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash)
+        is_inline = True
+        for outcome in outcomes:
+            if isinstance(outcome, bytes):
+                continue
+            is_inline = False
+            if not isinstance(outcome, Stored):
+                self._refuse(stage, key, outcomes, scope)
+                return
+        work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash, is_inline)
         self._next_work += 1
         stage.add(work, now)
 
@@ -197,7 +191,7 @@ class Flow:
         failure = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), SKIPPED)
         for outcome in outcomes:
             self.values.release(outcome)
-        self._pass_on(stage, key, 0 if stage.vertex.is_generator else None, failure, scope)
+        self._pass_on(stage, key, 0 if stage.is_generator else None, failure, scope)
 
     def _pass_on(self, stage: Stage, key: Key, count: int | None, outcome: Outcome, scope: Scope) -> None:
         self.emit(stage.number, key, count, outcome, scope)
@@ -211,13 +205,13 @@ class Flow:
             work.is_made_again = False
             self.values.made_again(work, outcome)
             return
-        is_stored = isinstance(outcome, Stored)
+        count = work.given if self.stages[work.stage].is_generator else None
         if isinstance(outcome, Stored):
+            # Its values stay until nothing needs that any more.
             work.result = outcome
-        count = work.given if self.stages[work.stage].vertex.is_generator else None
-        self.emit(work.stage, work.key, count, outcome, work.scope, keys, work if is_stored else None)
-        if not is_stored:
-            # What a stored value is made of stays until nobody needs that any more.
+            self.emit(work.stage, work.key, count, outcome, work.scope, keys, work)
+        else:
+            self.emit(work.stage, work.key, count, outcome, work.scope, keys)
             for value in work.values:
                 self.values.release(value)
         if work.results is not None:
@@ -259,7 +253,7 @@ class Flow:
         maker = None
         if isinstance(outcome, Stored):
             maker = Work(
-                self._next_work, work.stage, work.key, work.values, work.scope, work.lane_hash,
+                self._next_work, work.stage, work.key, work.values, work.scope, work.lane_hash, work.is_inline,
                 result=outcome, given=work.given,
             )  # fmt: skip
             self._next_work += 1
@@ -271,20 +265,22 @@ class Flow:
     # --- Results ------------------------------------------------------------------------------------------------
 
     def _to_results(self, entry: _Entry) -> None:
-        outcomes = dict(zip(self._sinks, entry.outcomes, strict=False))
-        result = result_of(entry.key[0], outcomes)
+        key, count, given, _, scope = entry
+        result = result_of(key[0], dict(zip(self._sinks, given, strict=False)))
         if result is None or isinstance(result.outcome, Failure):
             # A failure of one sink stands for all of them.
-            for outcome in entry.outcomes:
+            for outcome in given:
                 self.values.release(outcome)
-        self.results.came(entry.key, entry.closed_after, result, entry.scope)
+        self.results.came(key, count, result, scope)
         if result is None:
-            self.end(entry.scope)
+            self.end(scope)
 
     def hand_out(self) -> list[ResultsReady | ItemOut]:
         """The results that can be handed out, and the items of which no more comes."""
-        ready, unwanted = self.results.hand_out(self._current)
-        self.took(unwanted)
+        ready: list[ResultsReady] = []
+        if self.results.has_changed:
+            ready, unwanted = self.results.hand_out(self._current)
+            self.took(unwanted)
         out, self._out = self._out, []
         return [*ready, *out]
 
@@ -313,8 +309,11 @@ class Flow:
 
     def end(self, scope: Scope, count: int = 1) -> None:
         """Note that so much of a scope has ended."""
-        for over in scope.end(count) if count else ():
-            if isinstance(over, Item):
+        if scope.alive > count:
+            scope.alive -= count
+            return
+        for over in scope.end(count):
+            if isinstance(over, PushedItem):
                 self.results.forget(over)
                 self._out.append(ItemOut(over.owner, over.number))
 

@@ -1,15 +1,19 @@
 """Brings together what the producers of a vertex give for the same item."""
 
 from collections import deque
-from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Struct
 
 from handoff_actors.core.stream.events import Outcome
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.scope import Scope
 
+#: So many deadlines of items that are whole are not worth being removed.
+FEW: Final = 64
 
-@dataclass(slots=True)
-class _Partial:
+
+class _Partial(Struct, eq=False):
     outcomes: list[Outcome | None]
     missing: int
     scope: Scope
@@ -49,7 +53,7 @@ class Join:
         if partial is None:
             partial = self._partial[name] = _Partial([None] * self._width, self._width, scope)
             if self._timeout_s is not None and count is None:
-                self._deadlines.append((now + self._timeout_s, name))
+                self._note_deadline(now + self._timeout_s, name)
         assert partial.outcomes[position] is None, f"{key} has come twice from the same producer"
         partial.outcomes[position] = outcome
         partial.missing -= 1
@@ -59,10 +63,19 @@ class Join:
             return []
         return partial.arrived() if partial.missing == 0 else None
 
+    def _note_deadline(self, at: float, name: _Name) -> None:
+        self._deadlines.append((at, name))
+        if len(self._deadlines) > 2 * len(self._partial) + FEW:
+            self._deadlines = deque(each for each in self._deadlines if self._is_waiting(each[1]))
+
+    def _is_waiting(self, name: _Name) -> bool:
+        partial = self._partial.get(name)
+        return partial is not None and not partial.is_timed_out
+
     @property
     def wake_at(self) -> float | None:
         """The time at which the first item times out."""
-        while self._deadlines and self._deadlines[0][1] not in self._partial:
+        while self._deadlines and not self._is_waiting(self._deadlines[0][1]):
             self._deadlines.popleft()
         return self._deadlines[0][0] if self._deadlines else None
 

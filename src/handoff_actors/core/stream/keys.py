@@ -11,13 +11,13 @@ from typing import TypeAlias
 Key: TypeAlias = tuple[int, ...]
 
 
-def position_of(key: Key, count: int | None, length: int) -> Key:
-    """The position of an item (`count` is None) or of a closing behind `count` results, where keys of items have `length` parts."""
-    if count is None:
-        return key
+def position_of_closing(key: Key, count: int, length: int) -> Key:
+    """The position of a closing behind `count` results, where keys of items have `length` parts. That of an item is its key."""
     return (*key, count, *(0,) * (length - len(key) - 1))
 
 
 def position_after(key: Key, length: int) -> Key:
     """The position that follows an item or a closing with this key."""
+    if length == 1:
+        return (key[0] + 1,)
     return (*key[:-1], key[-1] + 1, *(0,) * (length - len(key)))

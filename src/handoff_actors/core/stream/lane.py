@@ -1,21 +1,23 @@
 """The workers of a stage, each with the items that it has been given."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+
+from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import Outcome, Place, SendToStage, Stored
 from handoff_actors.core.stream.work import Work
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
 
 
-@dataclass(slots=True, eq=False)
-class Lane:
+class Lane(Struct, eq=False):
     """One worker of a stage. What it has been given it ends in this order, unless its code is async."""
 
     number: int
     #: None while it starts, or is lost and starts again.
     place: Place | None = None
     outstanding: dict[int, Work] = field(default_factory=dict)
+    #: The number of these that may kill it.
+    suspects: int = 0
     #: Its code has replaced its state, which so is worth more than a new one.
     has_replaced_state: bool = False
     #: It has been up since it was last started.
@@ -40,42 +42,66 @@ class Lane:
         return self.place is not None and not self.is_stopping and not self.is_closing
 
     @property
-    def has_suspect(self) -> bool:
-        """True if it has an item that may kill it, and that is to be alone on it."""
-        return any(work.is_suspect for work in self.outstanding.values())
+    def is_generating(self) -> bool:
+        """True unless all the generators that it has wait until some of their results are taken."""
+        return any(work.credit > 0 for work in self.outstanding.values())
 
-    def take_message(self) -> Iterator[SendToStage]:
-        """Give the rows that wait to be sent, if there are any."""
-        if self.rows and self.place is not None:
-            yield SendToStage(self.place, self.rows, self.needs)
+    def hold(self, work: Work) -> None:
+        """Note that it is given an item, with the message that goes out next."""
+        self.outstanding[work.number] = work
+        self.suspects += work.is_suspect
+        work.message = self.message
+        self.idle_since = None
+
+    def let_go(self, number: int) -> Work | None:
+        """Note that it has an item no more, and return that, if it had it."""
+        work = self.outstanding.pop(number, None)
+        if work is not None:
+            self.suspects -= work.is_suspect
+        return work
+
+    def clear(self, work: Work) -> None:
+        """Suspect an item that it has no more, as that gets on."""
+        self.suspects -= work.is_suspect
+        work.is_suspect, work.deaths = False, 0
+
+    def take_message(self) -> SendToStage:
+        """The rows that wait to be sent."""
+        assert self.place is not None, "a worker that is not there is told something"
+        message = SendToStage(self.place, self.rows, self.needs)
         self.message += 1
         self.rows, self.needs = [], []
+        return message
 
     def value_rows(self, work: Work, values: Iterable[Outcome]) -> list[ValueRow]:
         """Write the values of an item for the worker, and note which of them have to be in the store of its node."""
+        if work.is_inline:
+            return [value for value in values if isinstance(value, bytes)]
         rows: list[ValueRow] = []
-        work.needs.clear()
+        needs: list[Stored] = []
         for value in values:
             if isinstance(value, bytes):
                 rows.append(value)
             else:
                 assert isinstance(value, Stored), "a stage gets no failures"
                 rows.append((value.index, value.nbytes))
-                self.needs.append(value)
-                work.needs.append(value.index)
+                needs.append(value)
+        self.needs += needs
+        work.needs = [value.index for value in needs] if needs else ()
         return rows
 
     def take_back_from(self, message: int) -> list[Work]:
         """Take back what the worker was sent with a message, and behind it, as it has not got that."""
         works = [work for work in self.outstanding.values() if work.message >= message]
         for work in works:
-            del self.outstanding[work.number]
+            self.let_go(work.number)
         return works
 
     def lose(self) -> list[Work]:
         """Note that the worker is gone with what it had. Returns its items, in order."""
         works = list(self.outstanding.values())
         self.outstanding.clear()
+        self.suspects = 0
         self.place = self.deadline = self.idle_since = None
         self.has_replaced_state = self.was_up = False
         self.rows, self.needs = [], []

@@ -1,4 +1,4 @@
-"""What becomes of a worker's state, and of the items that it had, when it is lost or has to be stopped."""
+"""Decide how the state and the items of a worker go on that is lost, or has to be stopped."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -54,3 +54,9 @@ def retry_of(work: Work, failure: Failure, stage: Stage) -> bool:
     """Count a failure, and tell whether the item is tried again."""
     work.failures += 1
     return not failure.not_retried and work.failures <= stage.max_retries
+
+
+def blamed(outcome: Failure, work: Work) -> Failure:
+    """Say with a failure at which stage it came, and how often the item was tried."""
+    attempts = max(outcome.attempts, work.failures)
+    return Failure(outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, attempts)

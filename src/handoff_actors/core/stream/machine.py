@@ -9,9 +9,10 @@ Each result comes out exactly once: only the machine passes results on, and answ
 At most `in_flight` items are between `push` and whoever takes their results, and that bounds every queue here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from handoff_actors.core.stream.back_pressure import BackPressure
 from handoff_actors.core.stream.draining import Draining, close
 from handoff_actors.core.stream.events import (
     SKIPPED,
@@ -24,7 +25,6 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     LaneUp,
     NodeLost,
-    Outcome,
     OwnerGone,
     Place,
     Pushed,
@@ -43,7 +43,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, retry_of, state_loss, to_do_again
+from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, blamed, retry_of, state_loss, to_do_again
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage import MOST_DEATHS, Stage
 from handoff_actors.core.stream.work import Work
@@ -57,10 +57,14 @@ class StreamMachine:
     """One stream. See `core.machine.Machine`."""
 
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
-        self._plan = plan
+        self._inputs = list(plan.inputs)
         self._options = options
         self._flow = Flow(plan, options)
+        self._gate = BackPressure(plan, self._flow, options)
         self._draining = Draining(plan, self._flow, options.in_flight)
+        self._stages = list(self._flow.stages.values())
+        self._timed_stages = [stage for stage in self._stages if stage.may_wake]
+        self._has_join_timeout = options.join_timeout_s is not None
         self._lanes: dict[Place, tuple[Stage, Lane]] = {}
         #: The number of the next push.
         self.next_number = 0
@@ -95,8 +99,8 @@ class StreamMachine:
         for stage in self._flow.stages.values():
             for lane in stage.overdue(now):
                 self._stop_overdue(stage, lane)
-            if (surplus := stage.surplus_lane(now)) is not None:
-                close(surplus)
+            for lane in stage.surplus_lanes(now):
+                close(lane)
         return self._settle(now)
 
     @property
@@ -104,8 +108,12 @@ class StreamMachine:
         """The time of the next deadline."""
         if self._is_over:
             return None
-        times = [self._flow.wake_at, *(stage.wake_at for stage in self._flow.stages.values())]
-        return min((time for time in times if time is not None), default=None)
+        at = self._flow.wake_at if self._has_join_timeout else None
+        for stage in self._timed_stages:
+            due_at = stage.wake_at
+            if due_at is not None and (at is None or due_at < at):
+                at = due_at
+        return at
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -134,10 +142,7 @@ class StreamMachine:
     @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
-        items = self._flow.results.items
-        if self._draining.has_begun or self._is_over:
-            return False
-        return len(items) < self._options.in_flight and (not items or self.nbytes_left > 0)
+        return self._gate.has_room and not self._is_over
 
     @property
     def in_flight(self) -> int:
@@ -145,42 +150,14 @@ class StreamMachine:
         return len(self._flow.results.items)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of all values that anything in the stream needs."""
+        return self._flow.values.nbytes
+
+    @property
     def stages(self) -> Iterable[Stage]:
         """The stages, for reports."""
         return self._flow.stages.values()
-
-    # --- What stages ask: see Gate ------------------------------------------------------------------------------
-
-    @property
-    def nbytes_left(self) -> int:
-        """See Gate."""
-        return self._options.in_flight_nbytes - self._flow.values.nbytes
-
-    def may_start(self, work: Work) -> bool:
-        """See Gate."""
-        if self.nbytes_left > 0 or work.is_made_again:
-            return True
-        # Results of generators, which keep their workers meanwhile, have been allowed before.
-        return len(work.key) > 1 or work.key[0] <= next(iter(self._flow.results.items), 0)
-
-    def current(self, value: Outcome) -> Outcome | None:
-        """See Gate."""
-        return self._flow.values.current(value)
-
-    def is_last(self, stage: Vertex) -> bool:
-        """See Gate."""
-        if self.has_room:
-            return False
-        pending, seen = list(self._plan.vertices[stage].producers), set[Vertex]()
-        while pending:
-            number = pending.pop()
-            if number in seen or number not in self._flow.stages:
-                continue
-            if not self._flow.stages[number].is_empty:
-                return False
-            seen.add(number)
-            pending += self._plan.vertices[number].producers
-        return not any(lane.outstanding for lane in self._flow.stages[stage].lanes)
 
     # --- Events -------------------------------------------------------------------------------------------------
 
@@ -197,17 +174,17 @@ class StreamMachine:
             case LaneUp():
                 self._lane_up(event, now)
             case LaneLost():
-                self._lane_lost(event, now)
+                self._lane_lost(event)
             case LaneClosed(stage, lane):
-                self._lane_closed(stage, lane, now)
+                self._lane_closed(stage, lane)
             case InputLost():
                 self._input_lost(event)
             case NodeLost(name):
-                self._node_lost(name, now)
+                self._node_lost(name)
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():
-                self._draining.has_begun = True
+                self._gate.is_closed = self._draining.has_begun = True
             case AbortStream():
                 self._is_over = True
             case _:
@@ -219,7 +196,7 @@ class StreamMachine:
         item = self._flow.results.add(event.number, event.owner)
         # So that it is not over before it has begun.
         item.alive += 1
-        for vertex, (value, keys) in zip(self._plan.inputs, event.values, strict=True):
+        for vertex, (value, keys) in zip(self._inputs, event.values, strict=True):
             self._flow.emit(vertex, (event.number,), None, value, item, keys)
         self._flow.end(item)
 
@@ -233,14 +210,17 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.ends))
         again: list[Work] = []
         for end in event.ends:
-            work = lane.outstanding.pop(end.number, None)
+            work, outcome = lane.let_go(end.number), end.outcome
             if work is None:
-                self._flow.values.discard(end.outcome)
-            elif isinstance(end.outcome, Failure) and retry_of(work, end.outcome, stage):
-                again.append(work)
-            else:
-                work.is_suspect = False
-                self._flow.work_ended(work, _blamed(end.outcome, work), end.keys)
+                self._flow.values.discard(outcome)
+                continue
+            if isinstance(outcome, Failure):
+                if retry_of(work, outcome, stage):
+                    again.append(work)
+                    continue
+                outcome = blamed(outcome, work)
+            work.is_suspect = False
+            self._flow.work_ended(work, outcome, end.keys)
         stage.put_back(again)
         stage.rested(lane, now)
 
@@ -258,25 +238,32 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.results))
         if work.is_made_again:
             self._result_made_again(work, event, lane, stage)
-            return
-        if event.results:
-            # It gets on, so it is not what kills its workers.
-            work.deaths = 0
-        for end in event.results:
+        else:
+            self._results_came(work, event.results, lane, stage, now)
+            if event.is_end:
+                lane.let_go(work.number)
+                self._generator_ended(work, event.failure, stage)
+        stage.rested(lane, now)
+
+    def _results_came(
+        self, work: Work, results: Sequence[StageEnd], lane: Lane, stage: Stage, now: float
+    ) -> None:
+        if results:
+            lane.clear(work)
+            work.given_at = now
+        for end in results:
             work.credit -= 1
             stage.learn_size(end.outcome)
             if work.is_finish:
-                self._finish_gave(work, end, now)
+                self._finish_gave(work, end)
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
-        if event.is_end:
-            del lane.outstanding[work.number]
-            self._generator_ended(work, event.failure, stage, now)
-        stage.rested(lane, now)
 
     def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: Stage) -> None:
         """Take one result of a generator that was lost; the rest of them are not."""
-        del lane.outstanding[work.number]
+        if not (event.results or event.is_end):
+            return
+        lane.let_go(work.number)
         if event.results:
             self._flow.work_ended(work, event.results[0].outcome)
             if not event.is_end:
@@ -284,17 +271,17 @@ class StreamMachine:
         elif event.failure is not None and retry_of(work, event.failure, stage):
             stage.put_back([work])
         else:
-            lost = Failure("lost", b"", "the generator gives fewer results than before", stage=stage.number)
-            self._flow.work_ended(work, event.failure or lost)
+            lost = Failure("lost", b"", "the generator gives fewer results than before")
+            self._flow.work_ended(work, blamed(event.failure or lost, work))
 
-    def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage, now: float) -> None:
+    def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage) -> None:
         if work.is_finish:
-            self._finish_ended(work, failure, now)
+            self._finish_ended(work, failure)
         elif failure is not None and retry_of(work, failure, stage):
             stage.put_back([work])
         else:
             work.is_suspect = False
-            self._flow.work_ended(work, SKIPPED if failure is None else _blamed(failure, work))
+            self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
 
     # --- Workers ------------------------------------------------------------------------------------------------
 
@@ -303,7 +290,7 @@ class StreamMachine:
         lane = stage.lane(event.lane)
         if lane is None or lane.place == event.place:
             return
-        if lane.place is not None and not self._lose(stage, lane, now):
+        if lane.place is not None and not self._lose(stage, lane):
             return
         lane.place, lane.was_up, lane.failed_starts, lane.idle_since = event.place, True, 0, now
         self._lanes[event.place] = stage, lane
@@ -311,7 +298,7 @@ class StreamMachine:
             lane.is_closing = False
             close(lane)
 
-    def _lane_lost(self, event: LaneLost, now: float) -> None:
+    def _lane_lost(self, event: LaneLost) -> None:
         stage = self._flow.stages[event.stage]
         lane = stage.lane(event.lane)
         if lane is None:
@@ -320,17 +307,17 @@ class StreamMachine:
             self._fail(event.error)
             return
         if lane.is_closing:
-            self._lane_closed(event.stage, event.lane, now)
+            self._lane_closed(event.stage, event.lane)
             return
         if not lane.was_up and not lane.is_stopping:
             lane.failed_starts += 1
             if lane.failed_starts >= MOST_FAILED_STARTS:
                 self._fail(event.error)
                 return
-        if self._lose(stage, lane, now):
+        if self._lose(stage, lane):
             self._effects.append(StartLane(stage.number, lane.number))
 
-    def _lane_closed(self, number: Vertex, lane_number: int, now: float) -> None:
+    def _lane_closed(self, number: Vertex, lane_number: int) -> None:
         stage = self._flow.stages[number]
         lane = stage.lane(lane_number)
         if lane is None:
@@ -339,17 +326,17 @@ class StreamMachine:
             self._forget_place(lane)
             stage.put_back(lane.lose())
             stage.lanes.remove(lane)
-        elif self._lose(stage, lane, now):
+        elif self._lose(stage, lane):
             self._effects.append(StartLane(number, lane_number))
 
-    def _node_lost(self, name: str, now: float) -> None:
+    def _node_lost(self, name: str) -> None:
         """Take back what the workers of a node had, which is no fault of their items. They start again elsewhere by themselves."""
         self._do_again(self._flow.values.lost_with(name))
         for place, (stage, lane) in list(self._lanes.items()):
             if place.node == name:
-                self._lose(stage, lane, now, is_blamed=False)
+                self._lose(stage, lane, is_blamed=False)
 
-    def _lose(self, stage: Stage, lane: Lane, now: float, *, is_blamed: bool = True) -> bool:
+    def _lose(self, stage: Stage, lane: Lane, *, is_blamed: bool = True) -> bool:
         """Take back what a worker had that is gone. False if the stream can't go on without its state."""
         is_blamed = is_blamed and not lane.is_stopping
         # That of a worker that was stopped has been looked at before.
@@ -361,7 +348,7 @@ class StreamMachine:
         works = lane.lose()
         lane.is_stopping = False
         if works and works[0].is_finish:
-            return self._finish_lost(stage, lane, works[0], now)
+            return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage) if is_blamed else (works, [])
         stage.put_back(again)
         for work, failure in given_up:
@@ -374,22 +361,25 @@ class StreamMachine:
 
     def _stop_overdue(self, stage: Stage, lane: Lane) -> None:
         """Stop a worker whose item has taken too long. What it had beside that is done again."""
-        error = state_loss(stage, lane)
+        late = stage.late(lane)
+        error = None if late[0].is_finish else state_loss(stage, lane)
         if error is not None:
             self._fail(error)
             return
-        late = next(iter(lane.outstanding.values()))
-        del lane.outstanding[late.number]
-        lane.is_stopping = True
         seconds = stage.vertex.function.timeout
-        failure = Failure(
-            "timeout", b"", f"it took longer than its time limit of {seconds} s", stage=stage.number
-        )
+        failure = Failure("timeout", b"", f"it took longer than its time limit of {seconds} s")
+        lane.is_stopping = True
         self._effects.append(StopLane(stage.number, lane.number))
-        if retry_of(late, failure, stage):
-            stage.put_back([late])
-        else:
-            self._flow.work_ended(late, _blamed(failure, late))
+        again: list[Work] = []
+        for work in late:
+            lane.let_go(work.number)
+            if work.is_finish:
+                self._finish_ended(work, failure)
+            elif retry_of(work, failure, stage):
+                again.append(work)
+            else:
+                self._flow.work_ended(work, blamed(failure, work))
+        stage.put_back(again)
 
     def _fail(self, error: HandoffError) -> None:
         if not self._is_over:
@@ -417,21 +407,21 @@ class StreamMachine:
 
     # --- The end ------------------------------------------------------------------------------------------------
 
-    def _finish_gave(self, work: Work, end: StageEnd, now: float) -> None:
+    def _finish_gave(self, work: Work, end: StageEnd) -> None:
         number = self.next_number
         self.next_number += 1
-        self._flow.pass_over(number, self._draining.beside(work.stage), now)
+        self._flow.pass_over(number, self._draining.beside(work.stage))
         self._flow.result_of_finish(work, number, end)
 
-    def _finish_ended(self, work: Work, failure: Failure | None, now: float) -> None:
+    def _finish_ended(self, work: Work, failure: Failure | None) -> None:
         if failure is not None:
-            self._finish_gave(work, StageEnd(work.number, _blamed(failure, work)), now)
+            self._finish_gave(work, StageEnd(work.number, blamed(failure, work)))
         self._draining.finished(work)
         assert work.results is not None
         self._flow.end(work.results)
 
-    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, now: float) -> bool:
-        work.deaths += 1
+    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
+        work.deaths += is_blamed
         if work.given:
             name = repr_of(stage.vertex.function.id)
             self._fail(HandoffError(f"stage {name} has lost its worker while finish gave the last results"))
@@ -440,7 +430,7 @@ class StreamMachine:
             self._draining.again(stage, lane, work)
         else:
             reason = f"its worker has died {work.deaths} times in finish"
-            self._finish_ended(work, Failure("worker", b"", reason, attempts=work.deaths), now)
+            self._finish_ended(work, Failure("worker", b"", reason, attempts=work.deaths))
         return True
 
     # --- After each event ---------------------------------------------------------------------------------------
@@ -450,33 +440,36 @@ class StreamMachine:
         is_settled = False
         while not is_settled:
             self._flow.settle(now)
-            self._draining.step()
+            if self._draining.has_begun:
+                self._effects += self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
         sent: list[StreamEffect] = []
-        for stage in self._flow.stages.values():
-            for lane in stage.lanes:
-                sent += lane.take_message()
+        sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
         effects, self._effects = self._effects, []
-        effects += [*sent, *out]
+        effects += sent
+        effects += out
         dropped = self._flow.values.take_dropped()
         if dropped:
             effects.append(DropValues(dropped))
-        return [*effects, *self._tell_of_room()]
+        effects += self._tell_of_room()
+        return effects
 
     def _fill(self, now: float) -> bool:
         """Give workers what they should have. True if an item turned out to be lost, so that there is more to do."""
         has_changed = False
-        for stage in self._flow.stages.values():
-            for work in list(stage.fill(now, self)):
-                self._flow.refused_by_loss(work)
-                has_changed = True
-            if stage.vertex.is_generator or self._draining.has_begun:
+        is_finishing = self._draining.has_begun and self._draining.is_finishing
+        for stage in self._stages:
+            if stage.waiting:
+                for work in stage.fill(now, self._gate):
+                    self._flow.refused_by_loss(work)
+                    has_changed = True
+            if is_finishing or stage.is_generator:
                 for lane in stage.lanes:
                     for work in lane.outstanding.values():
-                        stage.more_credit(work, lane, now, self)
-            if stage.wants_lane(now) and not self._draining.is_closing:
+                        stage.more_credit(work, lane, now, self._gate)
+            if stage.may_grow and stage.wants_lane(now) and not self._draining.is_closing:
                 self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
         return has_changed
 
@@ -494,12 +487,3 @@ class StreamMachine:
             self._is_drained = True
             told.append(StreamDrained())
         return told
-
-
-def _blamed(outcome: Outcome, work: Work) -> Outcome:
-    """Say with a failure at which stage it came, and how often the item was tried."""
-    if not isinstance(outcome, Failure):
-        return outcome
-    return Failure(
-        outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, max(1, work.failures)
-    )

@@ -6,7 +6,7 @@ MEGABYTE = 1_000_000
 
 
 class StreamOptions(Struct, frozen=True):
-    """What the app has asked for, for the stream as a whole."""
+    """The options of the app for the stream as a whole."""
 
     #: Items between `push` and whoever takes their results, at most.
     in_flight: int = 64

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import (
     Failure,
@@ -24,24 +25,22 @@ _Entry = tuple[tuple[StreamResult, Scope] | None, bool]
 Current = Callable[[StreamResult], StreamResult | None]
 
 
-@dataclass(slots=True, eq=False)
-class Item(Scope):
-    """What was pushed at once, with all that has become of it."""
+class PushedItem(Scope, eq=False):
+    """One push, with all its results."""
 
     number: int = 0
     owner: int = 0
     #: All its results have come.
     is_whole: bool = False
     #: Results that wait for those of earlier items.
-    ready: list[tuple[StreamResult, Scope]] = field(default_factory=list)
+    ready: list[tuple[StreamResult, Scope]] = []  # noqa: RUF012 - each has its own, as msgspec has it
     #: Puts the results of generators in order; None where there is at most one result, or no order.
     order: Sequencer[_Entry] | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Owner:
+class _Owner(Struct, eq=False):
     #: Items whose results have not all been handed out, in the order of their pushes; empty where results come as they are.
-    items: deque[Item] = field(default_factory=deque)
+    items: deque[PushedItem] = field(default_factory=deque)
     #: Results that can be handed out, and those that have been and were not taken.
     pending: list[tuple[StreamResult, Scope]] = field(default_factory=list)
     untaken: deque[tuple[StreamResult, Scope]] = field(default_factory=deque)
@@ -50,7 +49,7 @@ class _Owner:
     is_gone: bool = False
 
 
-class Results:
+class ItemResults:
     """The items that are in flight, and the results that have not been taken."""
 
     def __init__(self, length: int, *, ordered: bool) -> None:
@@ -58,17 +57,20 @@ class Results:
         self._length = length
         self._ordered = ordered
         #: By number, in the order of their pushes.
-        self.items: dict[int, Item] = {}
+        self.items: dict[int, PushedItem] = {}
         self._owners: dict[int, _Owner] = {}
         #: Owners with pending results.
         self._changed: dict[int, None] = {}
+        self._oldest = 0
 
-    def add(self, number: int, owner: int, parent: Scope | None = None) -> Item:
+    def add(self, number: int, owner: int, parent: Scope | None = None) -> PushedItem:
         """Take note of an item that was pushed."""
-        item = self.items[number] = Item(parent, number=number, owner=owner)
+        item = self.items[number] = PushedItem(parent, number=number, owner=owner)
         if parent is not None:
             parent.alive += 1
-        known = self._owners.setdefault(owner, _Owner())
+        known = self._owners.get(owner)
+        if known is None:
+            known = self._owners[owner] = _Owner()
         known.in_flight += 1
         if self._ordered:
             known.items.append(item)
@@ -86,7 +88,7 @@ class Results:
             item.is_whole = item.is_whole or is_last
         self._hand_on(item)
 
-    def _hand_on(self, item: Item) -> None:
+    def _hand_on(self, item: PushedItem) -> None:
         owner = self._owners[item.owner]
         if not self._ordered:
             owner.pending += item.ready
@@ -100,6 +102,11 @@ class Results:
             owner.items.popleft()
         if owner.pending:
             self._changed[item.owner] = None
+
+    @property
+    def has_changed(self) -> bool:
+        """True if there may be results to hand out."""
+        return bool(self._changed)
 
     def hand_out(self, current: Current) -> tuple[list[ResultsReady], list[tuple[StreamResult, Scope]]]:
         """The results that have become ready since this was last asked; and those of owners that are gone, which count as taken.
@@ -147,7 +154,7 @@ class Results:
         untaken, owner.untaken = list(owner.untaken), deque()
         return untaken
 
-    def forget(self, item: Item) -> None:
+    def forget(self, item: PushedItem) -> None:
         """Forget an item of which nothing is alive, and an owner that has no other."""
         del self.items[item.number]
         owner = self._owners[item.owner]
@@ -156,9 +163,12 @@ class Results:
             del self._owners[item.owner]
 
     @property
-    def untaken(self) -> int:
-        """The number of results that were handed out and not taken."""
-        return sum(len(owner.untaken) for owner in self._owners.values())
+    def oldest(self) -> int:
+        """The number of the oldest item that is in flight, if there is any."""
+        # The first key of a dict is found only behind all that were deleted before it.
+        while self.items and self._oldest not in self.items:
+            self._oldest += 1
+        return self._oldest
 
 
 def result_of(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:

@@ -1,11 +1,10 @@
 """Counts what is alive of an item, or of the results of one call of a generator."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True, eq=False)
-class Scope:
-    """What has come of one thing. It is over once nothing of it is alive: waits, is worked on, or is a result that nobody has taken."""
+class Scope(Struct, eq=False):
+    """A count of the parts of one thing that are alive: wait, are worked on, or are results that were not taken. It is over at 0."""
 
     #: What it is part of, in which it counts as one until it is over.
     parent: "Scope | None" = None

@@ -2,7 +2,7 @@
 
 from typing import Generic, TypeVar
 
-from handoff_actors.core.stream.keys import Key, position_after, position_of
+from handoff_actors.core.stream.keys import Key, position_after, position_of_closing
 
 EntryT = TypeVar("EntryT")
 
@@ -23,7 +23,10 @@ class Sequencer(Generic[EntryT]):
 
     def add(self, key: Key, count: int | None, entry: EntryT | None) -> list[EntryT]:
         """Take an item or a closing, and give all that are in order now. None for one that does not come here: it is passed over."""
-        position = position_of(key, count, self._length)
+        position = key if count is None else position_of_closing(key, count, self._length)
+        if position == self._next and not self._held:
+            self._next = position_after(key, self._length)
+            return [] if entry is None else [entry]
         assert position not in self._held, f"{key} has come before"
         self._held[position] = key, entry
         in_order: list[EntryT] = []

@@ -1,15 +1,16 @@
 """One stage of a stream: the items that wait for it, and which of its workers gets which."""
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
-from handoff_actors.core.stream.events import Failure, Outcome, Stored
+from handoff_actors.core.stream.events import Outcome, Stored
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.work import Work
-from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values
+from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values, is_lost
 from handoff_actors.graph.stream_plan import StreamVertex
 from handoff_actors.moving_average import smoothed
-from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch, RunItem
+from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch, RunItem, ValueRow
 
 #: A worker is given about so much to do beyond what it works on, so that it never waits for a message.
 AHEAD_S: Final = 0.005
@@ -39,6 +40,7 @@ class Stage:
         )
         is_async = vertex.is_async and not vertex.is_generator
         self.concurrency = most if is_async else 1
+        self.is_generator = vertex.is_generator
         self.is_keyed = function.key is not None
         self.is_batched = function.batch_size is not None or function.batch_timeout is not None
         #: An async worker runs many items itself, and keys are divided among a fixed number of workers.
@@ -55,9 +57,14 @@ class Stage:
         self._timeout_s = function.timeout
         self._batch_size = function.batch_size or (1 << 62)
         self._batch_timeout_s = function.batch_timeout
+        #: Items that no worker has been given.
+        self.waiting = 0
         self._queues = [WorkQueue() for _ in range(self.least if self.is_keyed else 1)]
         self._waits_since: float | None = None
         self._filled_at = 0.0
+        self.may_grow = self.least < self.most
+        #: There is ever anything that is due at a time.
+        self.may_wake = self._timeout_s is not None or self.is_batched or self.may_grow
 
     @property
     def is_in_order(self) -> bool:
@@ -65,17 +72,21 @@ class Stage:
 
         A generator keeps its worker until its results are out, which are later than those of the items before.
         """
-        return self.vertex.is_generator or (self.concurrency == 1 and (self.most == 1 or self.is_keyed))
+        return self.is_generator or (self.concurrency == 1 and (self.most == 1 or self.is_keyed))
 
     @property
-    def waiting(self) -> int:
-        """Items that no worker has been given."""
-        return sum(map(len, self._queues))
+    def is_busy(self) -> bool:
+        """True if an item is being worked on."""
+        return any(lane.outstanding for lane in self.lanes)
 
     @property
     def is_empty(self) -> bool:
         """True if no item waits here or is being worked on."""
-        return not self.waiting and not any(lane.outstanding for lane in self.lanes)
+        return not self.waiting and not self.is_busy
+
+    def may_go_on(self, gate: Gate) -> bool:
+        """True if an item may come out of here before any item of another stage has gone on."""
+        return self.is_busy or any(queue.bring_forward(gate) for queue in self._queues)
 
     def lane(self, number: int) -> Lane | None:
         """The worker with this number, if there is one."""
@@ -85,72 +96,104 @@ class Stage:
 
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
-        self._queue_of(work).add(work, now)
+        self.waiting += 1
+        (self._queue_of(work) if self.is_keyed else self._queues[0]).add(work, now)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """Queue items again, in front."""
         for work in reversed(list(works)):
+            self.waiting += 1
             self._queue_of(work).put_back(work)
 
     def _queue_of(self, work: Work) -> WorkQueue:
         return self._queues[(work.lane_hash or 0) % len(self._queues)]
 
+    def _pop(self, queue: WorkQueue) -> Work:
+        self.waiting -= 1
+        if not self.waiting:
+            self._waits_since = None
+        return queue.pop()
+
     # --- Who gets what ------------------------------------------------------------------------------------------
 
-    def fill(self, now: float, gate: Gate) -> Iterator[Work]:
-        """Give workers as many items as they should have. Gives the items that can't be worked on, as a value of theirs is lost."""
+    def fill(self, now: float, gate: Gate) -> list[Work]:
+        """Give workers as many items as they should have.
+
+        Returns items that can't be worked on, as a value of theirs is lost for good.
+        """
         self._filled_at = now
+        refused: list[Work] = []
         for number, queue in enumerate(self._queues):
             if not queue:
                 continue
             lanes = [self.lanes[number]] if self.is_keyed else self.lanes
-            if self.vertex.is_generator and queue.first.is_made_again:
-                yield from self._make_again(queue, lanes, now, gate)
-            yield from self._fill(queue, [lane for lane in lanes if self._room(lane) > 0], now, gate)
-        self._note_waiting(now)
+            if self.is_generator and queue.first.is_made_again:
+                refused += self._make_again(queue, lanes, now, gate)
+            if queue and (usable := [lane for lane in lanes if self._room(lane) > 0]):
+                refused += self._fill(queue, usable, now, gate)
+        if self.may_grow:
+            self._note_waiting(now)
+        return refused
 
     def _fill(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
-        lanes.sort(key=lambda lane: len(lane.outstanding))
+        if len(lanes) > 1:
+            lanes.sort(key=lambda lane: len(lane.outstanding))
         for place, lane in enumerate(lanes):
             if self.is_batched:
                 yield from self._give_batch(queue, lane, now, gate)
-                continue
-            share = -(-len(queue) // (len(lanes) - place))
-            for _ in range(min(share, self._room(lane))):
-                if not queue.bring_forward(gate) or (queue.first.is_suspect and lane.outstanding):
-                    break
-                if (values := current_values(queue.first, gate)) is None:
+            elif queue:
+                share = -(-len(queue) // (len(lanes) - place))
+                yield from self._give_share(queue, lane, min(share, self._room(lane)), now, gate)
+
+    def _give_share(self, queue: WorkQueue, lane: Lane, share: int, now: float, gate: Gate) -> Iterator[Work]:
+        is_tight = gate.nbytes_left <= 0
+        for _ in range(share):
+            if is_tight and not queue.bring_forward(gate):
+                return
+            work = queue.first
+            if work.is_suspect and lane.outstanding:
+                return
+            values = work.values
+            if not work.is_inline:
+                now_there = current_values(work, gate)
+                if now_there is None:
                     return
-                work = queue.pop(now)
-                if any(isinstance(value, Failure) for value in values):
-                    yield work
+                if is_lost(now_there):
+                    yield self._pop(queue)
                     continue
-                self._give(work, values, lane, now, gate)
-                if work.is_suspect:
-                    break
+                values = now_there
+            self._pop(queue)
+            self._give(work, values, lane, now, gate)
+            if work.is_suspect:
+                return
 
     def _make_again(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
-        """Give out lost results of generators first, also where a generator goes on."""
-        lane = next((lane for lane in lanes if lane.is_usable and not lane.has_suspect), None)
-        while lane is not None and queue and queue.first.is_made_again and not lane.has_suspect:
-            if queue.first.is_suspect and lane.outstanding:
+        """Give out lost results of generators first, also where a generator goes on.
+
+        One whose results wait until others are taken does not hold them up, as these may be among those.
+        """
+        while queue and (work := queue.first).is_made_again:
+            values = current_values(work, gate)
+            lane = next((lane for lane in lanes if self._may_make_again(work, lane)), None)
+            if values is None or lane is None:
                 return
-            if (values := current_values(queue.first, gate)) is None:
-                return
-            work = queue.pop(now)
-            if any(isinstance(value, Failure) for value in values):
+            self._pop(queue)
+            if is_lost(values):
                 yield work
             else:
                 self._give(work, values, lane, now, gate)
 
+    def _may_make_again(self, work: Work, lane: Lane) -> bool:
+        is_alone = not lane.is_generating
+        return lane.is_usable and (is_alone or not (lane.suspects or work.is_suspect))
+
     def _room(self, lane: Lane) -> int:
-        if not lane.is_usable or lane.has_suspect:
+        if lane.suspects or not lane.is_usable:
             return 0
         held = len(lane.outstanding)
         if self.is_batched:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
-        if self.vertex.is_generator:
-            # One whose results wait for a consumer does not hold up a result that is to be made again.
+        if self.is_generator:
             return 1 - sum(not work.is_made_again for work in lane.outstanding.values())
         if self._timeout_s is not None or self.seconds is None:
             return self.concurrency - held
@@ -168,35 +211,48 @@ class Stage:
 
     def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float, gate: Gate) -> None:
         rows = lane.value_rows(work, values)
-        if self.vertex.is_generator:
-            work.credit = 1 if work.is_made_again else self._credit(work, gate)
+        if self.is_generator:
+            work.credit = 0
+            work.credit = 1 if work.is_made_again else max(0, self._credit(work, gate))
             lane.rows.append(Generate(work.number, rows, work.given, work.credit))
         else:
             lane.rows.append(RunItem(work.number, rows))
-        self._hold(work, lane, now)
+        self.hold(work, lane, now)
 
-    def _hold(self, work: Work, lane: Lane, now: float) -> None:
-        lane.outstanding[work.number] = work
-        work.message = lane.message
-        lane.idle_since = None
-        if lane.deadline is None:
-            self._set_deadline(lane, now)
+    def hold(self, work: Work, lane: Lane, now: float) -> None:
+        """Note that a worker is given an item."""
+        lane.hold(work)
+        work.given_at = now
+        if self._timeout_s is not None and (lane.deadline is None or self.is_generator):
+            self._set_deadline(lane)
 
-    def _set_deadline(self, lane: Lane, now: float) -> None:
-        """A time limit is for one call, or from one result of a generator to the next."""
+    def _set_deadline(self, lane: Lane) -> None:
+        late = next(iter(self.late(lane)), None)
+        lane.deadline = None if self._timeout_s is None or late is None else late.given_at + self._timeout_s
+
+    def late(self, lane: Lane) -> list[Work]:
+        """The items that have taken too long once the time of a worker is over: those that were given to it first.
+
+        A time limit is for one call, so for all of a batch; or from one result of a generator to the next.
+        """
         works = lane.outstanding.values()
-        waits = all(work.credit <= 0 for work in works) if self.vertex.is_generator else not works
-        lane.deadline = None if self._timeout_s is None or waits else now + self._timeout_s
+        first = next(iter(works), None)
+        if first is None:
+            return []
+        if self.is_generator or first.is_finish:
+            return sorted((work for work in works if work.credit > 0), key=attrgetter("given_at"))[:1]
+        return list(works) if self.is_batched else [first]
 
     def rested(self, lane: Lane, now: float) -> None:
         """Take note that a worker has ended something."""
-        self._set_deadline(lane, now)
+        if self._timeout_s is not None:
+            self._set_deadline(lane)
         if not lane.outstanding:
             lane.idle_since = now
 
     def more_credit(self, work: Work, lane: Lane, now: float, gate: Gate) -> None:
         """Let a generator go on, as soon as half of the results that it may have on their way are out."""
-        if work.is_made_again or not (self.vertex.is_generator or work.is_finish):
+        if work.is_made_again or not (self.is_generator or work.is_finish):
             return
         if work.credit > 0 or 2 * work.results_alive > self._window:
             return
@@ -204,28 +260,28 @@ class Stage:
         if credit > 0:
             work.credit += credit
             lane.rows.append(GenerateMore(work.number, credit))
-            self._set_deadline(lane, now)
+            work.given_at = now
+            self._set_deadline(lane)
 
     # --- Batches ------------------------------------------------------------------------------------------------
 
     def _give_batch(self, queue: WorkQueue, lane: Lane, now: float, gate: Gate) -> Iterator[Work]:
         while len(queue) >= self._batch_size or self._is_batch_due(queue, now, gate):
-            if not queue.bring_forward(gate) or not self._room(lane):
+            if not self._room(lane) or not queue.bring_forward(gate):
                 return
             if queue.first.is_suspect and lane.outstanding:
                 return
-            size = 1 if queue.first.is_suspect else min(len(queue), self._batch_size)
-            members = []
-            while queue and size:
+            size = 1 if queue.first.is_suspect else self._batch_size
+            members: list[tuple[int, list[ValueRow]]] = []
+            while queue and len(members) < size and not (members and queue.first.is_suspect):
                 if (values := current_values(queue.first, gate)) is None:
                     break
-                work = queue.pop(now)
-                if any(isinstance(value, Failure) for value in values):
+                work = self._pop(queue)
+                if is_lost(values):
                     yield work
                     continue
                 members.append((work.number, lane.value_rows(work, values)))
-                self._hold(work, lane, now)
-                size -= 1
+                self.hold(work, lane, now)
             if not members:
                 return
             lane.rows.append(RunBatch(members))
@@ -259,55 +315,56 @@ class Stage:
 
     def wants_lane(self, now: float) -> bool:
         """True if there should be one more worker."""
-        is_starting = any(lane.place is None for lane in self.lanes)
-        return (
-            self._waits_since is not None
-            and now >= self._waits_since + WAITED_S
-            and len(self.lanes) < self.most
-            and not is_starting
-        )
+        if self._waits_since is None or now < self._waits_since + WAITED_S:
+            return False
+        return all(lane.place is not None for lane in self.lanes)
 
     def add_lane(self, now: float) -> Lane:
         """Have one more worker."""
         lane = Lane(max(lane.number for lane in self.lanes) + 1)
         self.lanes.append(lane)
-        self._waits_since = now
+        self._waits_since = now if len(self.lanes) < self.most else None
         return lane
 
-    def surplus_lane(self, now: float) -> Lane | None:
-        """A worker that has been idle for long, and is more than the least."""
-        if len(self.lanes) <= self.least:
-            return None
-        return next(
-            (
-                lane
-                for lane in self.lanes[self.least :]
-                if lane.idle_since is not None and now >= lane.idle_since + IDLE_S
-            ),
-            None,
-        )
+    def surplus_lanes(self, now: float) -> list[Lane]:
+        """The workers beyond the least that have been idle for long."""
+        return [lane for lane, since in self._idle() if now >= since + IDLE_S]
+
+    def _idle(self) -> list[tuple[Lane, float]]:
+        if len(self.lanes) <= self.least or self.vertex.function.finish is not None:
+            # `finish` is for the state of each worker that there was.
+            return []
+        return [
+            (lane, lane.idle_since)
+            for lane in self.lanes[self.least :]
+            if lane.idle_since is not None and not lane.is_closing
+        ]
 
     @property
     def wake_at(self) -> float | None:
         """The next time at which something here is due."""
-        times = [lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping]
-        if self.is_batched and self._has_room():
-            due_at = [queue.batch_due_at(self._batch_timeout_s) for queue in self._queues]
-            times += [at for at in due_at if at is not None]
-        if self._waits_since is not None and len(self.lanes) < self.most:
-            times.append(self._waits_since + WAITED_S)
-        if len(self.lanes) > self.least:
+        times = [since + IDLE_S for _, since in self._idle()]
+        if self._timeout_s is not None:
             times += [
-                lane.idle_since + IDLE_S for lane in self.lanes[self.least :] if lane.idle_since is not None
+                lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping
             ]
-        # What was due then, and could not be done, does not become possible by waiting.
-        return min((time for time in times if time > self._filled_at), default=None)
+        if self._waits_since is not None:
+            times += self._later(self._waits_since + WAITED_S)
+        if self.is_batched and self._has_room():
+            for queue in self._queues:
+                times += self._later(queue.batch_due_at(self._batch_timeout_s))
+        return min(times, default=None)
+
+    def _later(self, due_at: float | None) -> Iterator[float]:
+        # What was due when workers were given something, and could not be done, does not become possible by waiting.
+        if due_at is not None and due_at > self._filled_at:
+            yield due_at
 
     def _has_room(self) -> bool:
         return any(self._room(lane) > 0 for lane in self.lanes)
 
     def _note_waiting(self, now: float) -> None:
-        if not self.waiting or self._has_room():
+        if len(self.lanes) >= self.most or not self.waiting or self._has_room():
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now

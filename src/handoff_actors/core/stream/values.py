@@ -46,7 +46,8 @@ class StreamValues:
         for value in values:
             if isinstance(value, bytes):
                 self.nbytes += len(value)
-            elif isinstance(value, Stored):
+            else:
+                assert isinstance(value, Stored), "a stage takes no failures"
                 self._users[value.index] += 1
 
     def release(self, value: Outcome) -> None:
@@ -78,7 +79,7 @@ class StreamValues:
         return [] if maker is None or maker.is_made_again else maker.values
 
     def current(self, value: Outcome) -> Outcome | None:
-        """What stands for a value now; None while it is being made again."""
+        """Find the outcome that stands for a value now; None while it is being made again."""
         if isinstance(value, Stored) and value.index in self._replaced:
             return self._replaced[value.index]
         return value

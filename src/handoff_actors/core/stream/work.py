@@ -1,6 +1,8 @@
 """One call of a stage's code: an item with the values that it takes there, until it has ended."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+
+from msgspec import Struct
 
 from handoff_actors.core.stream.events import Outcome, Stored, Vertex
 from handoff_actors.core.stream.keys import Key
@@ -8,8 +10,7 @@ from handoff_actors.core.stream.scope import Scope
 from handoff_actors.ids import Index
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(Struct, eq=False):
     """An item at a stage, for which the code is to be called."""
 
     number: int
@@ -19,6 +20,8 @@ class Work:
     scope: Scope
     #: The hash by which its worker is chosen; None: any may do it.
     lane_hash: int | None = None
+    #: None of its values is in a store.
+    is_inline: bool = False
     #: How often the code has raised, or was stopped at its time limit.
     failures: int = 0
     #: How often it was alone on a worker that died.
@@ -35,7 +38,10 @@ class Work:
     #: The number of the message, to the worker that has it, that it was sent with.
     message: int = 0
     #: The stored values that it was sent with.
-    needs: list[Index] = field(default_factory=list)
+    needs: Sequence[Index] = ()
+    #: The time at which it began to wait at its stage, and at which it was given to a worker.
+    queued_at: float = 0.0
+    given_at: float = 0.0
     #: `finish` is called, and not the code.
     is_finish: bool = False
 

@@ -85,7 +85,7 @@ class StageReady(NamedTuple):
 
 
 class ItemEnd(NamedTuple):
-    """What an item has come to at a stage."""
+    """An item has ended at a stage with this outcome."""
 
     number: int
     outcome: OutcomeRow
