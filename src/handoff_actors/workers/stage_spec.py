@@ -1,30 +1,26 @@
 """Describe a stage of a stream to its worker: the app makes this, pickled with the user's code in it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from handoff_actors.retry_on import RetryOn
 
 Code: TypeAlias = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
-class FromProducer:
+class FromProducer(NamedTuple):
     """An argument: the value that came from the producer at this position."""
 
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """An argument that is the same for every item."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class InlineCall:
+class InlineCall(NamedTuple):
     """An argument that is computed for each item, by a function of type "inline"."""
 
     #: For people.
@@ -32,15 +28,14 @@ class InlineCall:
     code: Code
     args: "tuple[Recipe, ...]"
     extra_args: tuple[object, ...] = ()
-    kwargs: Mapping[str, object] = field(default_factory=dict)
+    kwargs: Mapping[str, object] = {}
     as_list: bool = False
 
 
 Recipe: TypeAlias = FromProducer | Given | InlineCall
 
 
-@dataclass(frozen=True, slots=True)
-class StageSpec:
+class StageSpec(NamedTuple):
     """One worker of one stage. extra_args and kwargs of its function come beside it, as arguments of the call that runs it."""
 
     stage: int

@@ -2,6 +2,7 @@
 
 from handoff_actors.core.stream.events import (
     SKIPPED,
+    DrainStream,
     Failure,
     InputLost,
     NodeLost,
@@ -62,16 +63,13 @@ def test_value_that_another_is_made_of_stays_until_that_is_out() -> None:
     assert stream.handle(ended(3, (3, b"a")), 3.0)[-1] == dropped(stored(6), stored(5))
 
 
-def test_result_is_kept_until_it_is_taken_but_not_what_it_is_made_of() -> None:
+def test_result_is_kept_with_what_it_is_made_of_until_it_is_taken() -> None:
     stream = stream_of(*CHAIN[:2])
     push(stream)
     stream.handle(ended(1, (1, stored(5))), 1.0)
 
-    assert stream.handle(ended(2, (2, stored(6))), 2.0) == [
-        ready(result(0, stored(6), sink=2)),
-        dropped(stored(5)),
-    ]
-    assert taken(stream) == [out(0), dropped(stored(6))]
+    assert stream.handle(ended(2, (2, stored(6))), 2.0) == [ready(result(0, stored(6), sink=2))]
+    assert taken(stream) == [out(0), dropped(stored(6), stored(5))]
     assert stream.nbytes == 0
 
 
@@ -267,12 +265,27 @@ def test_results_that_wait_for_a_lost_value_are_dropped_with_their_owner() -> No
     assert stream.handle(ended(1, (2, stored(7)), lane=1), 8.0) == [dropped(stored(7))]
 
 
-def test_result_that_was_handed_out_is_not_made_again() -> None:
+def test_result_that_was_handed_out_and_not_taken_is_made_again() -> None:
     stream = stream_of(Function("y", ["x"], code))
     push(stream)
     stream.handle(ended(1, (1, LOST)), 1.0)
 
+    assert lose_node(stream) == [send(1, run(1))]
+    assert stream.current(LOST) is None
+    stream.handle(ended(1, (1, stored(7))), 2.0)
+    assert stream.current(LOST) == stored(7)
+    assert taken(stream) == [out(0), dropped(stored(7))]
+    assert stream.nbytes == 0
+
+
+def test_result_that_is_lost_when_the_stages_have_ended_is_not_made_again() -> None:
+    stream = stream_of(Function("y", ["x"], code))
+    push(stream)
+    stream.handle(ended(1, (1, LOST)), 1.0)
+    stream.handle(DrainStream(), 2.0)
+
     assert lose_node(stream) == []
+    assert isinstance(stream.current(LOST), Failure)
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
 

@@ -25,6 +25,7 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     LaneUp,
     NodeLost,
+    Outcome,
     OwnerGone,
     Place,
     Pushed,
@@ -153,6 +154,10 @@ class StreamMachine:
     def nbytes(self) -> int:
         """The bytes of all values that anything in the stream needs."""
         return self._flow.values.nbytes
+
+    def current(self, value: Outcome) -> Outcome | None:
+        """What stands for a value that was handed out now; None while it is being made again."""
+        return self._flow.values.current(value)
 
     @property
     def stages(self) -> Iterable[Stage]:
@@ -403,7 +408,11 @@ class StreamMachine:
     def _do_again(self, works: Iterable[Work]) -> None:
         for work in works:
             work.is_made_again = True
-            self._flow.stages[work.stage].put_back([work])
+            if self._draining.is_closing:
+                lost = Failure("lost", b"", "a value was lost when the stages had ended", stage=work.stage)
+                self._flow.work_ended(work, lost)
+            else:
+                self._flow.stages[work.stage].put_back([work])
 
     # --- The end ------------------------------------------------------------------------------------------------
 

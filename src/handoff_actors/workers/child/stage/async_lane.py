@@ -300,6 +300,9 @@ class _AsyncLane:
         generator = self._generators.get(wanted.number)
         if generator is None:
             return
+        if not wanted.credit:
+            self._create_task(self._close(self._generators.pop(wanted.number)))
+            return
         generator.credit += wanted.credit
         if not generator.is_running:
             self._create_task(self._advance(generator, perf_counter()))

@@ -170,8 +170,12 @@ class SyncLane:
 
     def _generate_more(self, wanted: GenerateMore) -> None:
         generator = self._generators.get(wanted.number)
-        if generator is not None:
+        if generator is None:
+            return
+        if wanted.credit:
             self._advance(generator, wanted.credit, perf_counter())
+        else:
+            self._close(self._generators.pop(wanted.number))
 
     def _finish(self, wanted: Finish) -> None:
         began_at = perf_counter()
