@@ -347,6 +347,26 @@ def test_lost_result_of_a_generator_is_made_again_and_the_rest_is_left_out() -> 
     assert stream.handle(ended(2, (2, b"A")), 8.0)[0] == send(2, run(4, (7, 100)), needs=[stored(7)])
 
 
+def test_generator_keeps_going_and_gets_its_credit_again_when_a_later_message_has_lost_an_input() -> None:
+    stream = stream_of(Function("g", ["x"], generator), Function("z", ["g"], code), in_flight=2)
+    stream.handle(Pushed(0, 0, [(stored(4, node=""), [])]), 0.0)
+    _without_worker(stream)
+    stream.handle(generated(1, 1, b"a"), 1.0)
+    stream.handle(generated(1, 1, LOST), 1.0)
+    given = Generate(3, [(4, 100)], 1, 1)
+    assert lose_node(stream) == [send(1, given, needs=[stored(4, node="")])]
+    stream.handle(up(2), 6.0)
+    stream.handle(ended(2, (2, b"A")), 7.0)
+    assert taken(stream) == [send(1, GenerateMore(1, 1))]
+
+    effects = stream.handle(InputLost(place(), 4, "nobody has it"), 8.0)
+
+    assert effects == [
+        send(1, GenerateMore(1, 1)),
+        ready(result(0, Failure("lost", b"", "nobody has it"))),
+    ]
+
+
 def test_last_result_of_a_generator_that_is_made_again_ends_it() -> None:
     stream = _with_lost_result()
     lose_node(stream)
@@ -451,8 +471,7 @@ def _with_lost_value_waiting() -> StreamMachine:
     """A stream with an item that waits for a worker of the second stage, with a value on node "b"."""
     stream = stream_of(*CHAIN[:2])
     push(stream)
-    stream.handle(up(2, attempt=9, node="gone"), 0.5)
-    stream.handle(NodeLost("gone"), 0.6)
+    _without_worker(stream)
     stream.handle(ended(1, (1, LOST)), 1.0)
     return stream
 
@@ -469,8 +488,13 @@ def _with_lost_result(**options: object) -> StreamMachine:
     """A stream whose generator has given two results, of which the second is on node "b"; nothing takes them yet."""
     stream = stream_of(Function("g", ["x"], generator, **options), Function("z", ["g"], code))  # type: ignore[arg-type]
     push(stream)
-    stream.handle(up(2, attempt=9, node="gone"), 0.5)
-    stream.handle(NodeLost("gone"), 0.6)
+    _without_worker(stream)
     stream.handle(generated(1, 1, b"a"), 1.0)
     stream.handle(generated(1, 1, LOST), 1.0)
     return stream
+
+
+def _without_worker(stream: StreamMachine) -> None:
+    """Lose the worker of the second stage."""
+    stream.handle(up(2, attempt=9, node="gone"), 0.5)
+    stream.handle(NodeLost("gone"), 0.6)

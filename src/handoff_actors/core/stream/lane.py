@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import Outcome, Place, SendToStage, Stored
 from handoff_actors.core.stream.work import Work
+from handoff_actors.ids import Index
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
 
 
@@ -33,6 +34,8 @@ class Lane(Struct, eq=False):
     idle_since: float | None = None
     #: The message that goes out next, as `Work.message`.
     message: int = 0
+    #: The last message of which an item was answered: it has got that, and those before.
+    delivered: int = -1
     rows: list[ToStage] = field(default_factory=list)
     needs: list[Stored] = field(default_factory=list)
 
@@ -59,6 +62,17 @@ class Lane(Struct, eq=False):
         if work is not None:
             self.suspects -= work.is_suspect
         return work
+
+    def answered(self, work: Work) -> None:
+        """Note that an item of it was answered."""
+        self.delivered = max(self.delivered, work.message)
+
+    def message_with(self, index: Index) -> int | None:
+        """The first message with a stored value that it may not have got."""
+        for work in self.outstanding.values():
+            if work.message > self.delivered and index in work.needs:
+                return work.message
+        return None
 
     def clear(self, work: Work) -> None:
         """Suspect an item that it has no more, as that gets on."""
@@ -95,6 +109,9 @@ class Lane(Struct, eq=False):
         works = [work for work in self.outstanding.values() if work.message >= message]
         for work in works:
             self.let_go(work.number)
+        for work in self.outstanding.values():
+            if work.credit_message >= message:
+                work.credit = 0
         return works
 
     def lose(self) -> list[Work]:

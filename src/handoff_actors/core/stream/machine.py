@@ -183,7 +183,7 @@ class StreamMachine:
             case LaneClosed(stage, lane):
                 self._lane_closed(stage, lane)
             case InputLost():
-                self._input_lost(event)
+                self._input_lost(event, now)
             case NodeLost(name):
                 self._node_lost(name)
             case OwnerGone(owner):
@@ -219,6 +219,7 @@ class StreamMachine:
             if work is None:
                 self._flow.values.discard(outcome)
                 continue
+            lane.answered(work)
             if isinstance(outcome, Failure):
                 if retry_of(work, outcome, stage):
                     again.append(work)
@@ -241,6 +242,7 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.results))
+        lane.answered(work)
         if work.is_made_again:
             self._result_made_again(work, event, lane, stage)
         else:
@@ -393,16 +395,15 @@ class StreamMachine:
 
     # --- Values -------------------------------------------------------------------------------------------------
 
-    def _input_lost(self, event: InputLost) -> None:
+    def _input_lost(self, event: InputLost, now: float) -> None:
         found = self._lanes.get(event.place)
         if found is None:
             return
         stage, lane = found
-        message = next(
-            (work.message for work in lane.outstanding.values() if event.index in work.needs), None
-        )
+        message = lane.message_with(event.index)
         if message is not None:
             stage.put_back(lane.take_back_from(message))
+            stage.rested(lane, now)
         self._do_again(self._flow.values.lost(event.index, event.reason))
 
     def _do_again(self, works: Iterable[Work]) -> None:

@@ -128,7 +128,7 @@ class ItemResults:
                 if now is None:
                     # Those behind it wait, too, where they come in order.
                     self._changed[number] = None
-                    owner.pending = owner.pending[place:]
+                    del owner.pending[:place]
                     break
                 results.append(now)
                 owner.untaken.append((result, scope))

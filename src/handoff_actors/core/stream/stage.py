@@ -222,7 +222,7 @@ class Stage:
     def hold(self, work: Work, lane: Lane, now: float) -> None:
         """Note that a worker is given an item."""
         lane.hold(work)
-        work.given_at = now
+        work.given_at, work.credit_message = now, -1
         if self._timeout_s is not None and (lane.deadline is None or self.is_generator):
             self._set_deadline(lane)
 
@@ -259,6 +259,7 @@ class Stage:
         credit = self._credit(work, gate)
         if credit > 0:
             work.credit += credit
+            work.credit_message = lane.message
             lane.rows.append(GenerateMore(work.number, credit))
             work.given_at = now
             self._set_deadline(lane)

@@ -37,6 +37,8 @@ class Work(Struct, eq=False):
     credit: int = 0
     #: The number of the message, to the worker that has it, that it was sent with.
     message: int = 0
+    #: That of the last `GenerateMore`, which is sent only when no credit is left.
+    credit_message: int = -1
     #: The stored values that it was sent with.
     needs: Sequence[Index] = ()
     #: The time at which it began to wait at its stage, and at which it was given to a worker.
