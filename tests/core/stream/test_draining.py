@@ -1,12 +1,14 @@
 """The end of a stream."""
 
 from handoff_actors.core.stream.events import (
+    FINISH_OWNER,
     AbortStream,
     DrainStream,
     Failure,
     LaneClosed,
     LaneLost,
     NodeLost,
+    OwnerGone,
     StartLane,
     StopLane,
     StreamDrained,
@@ -239,6 +241,18 @@ def test_stages_before_one_that_finishes_take_no_notice_of_its_results() -> None
     assert stream.handle(generated(2, 1, b"a", end=True), 2.0) == [
         send(2, calls_finish(2), lane=1),
         ready(result(0, b"a", sink=2)),
+    ]
+
+
+def test_results_of_finish_are_dropped_where_their_owner_is_gone() -> None:
+    stream = stream_of(summing(), in_flight=1)
+    stream.handle(OwnerGone(FINISH_OWNER), 0.5)
+    drain(stream)
+
+    assert stream.handle(generated(1, 1, stored(5)), 2.0) == [
+        send(1, GenerateMore(1, 1)),
+        out(0),
+        dropped(stored(5)),
     ]
 
 

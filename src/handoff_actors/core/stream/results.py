@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import (
+    FINISH_OWNER,
     Failure,
     Outcome,
     ResultsReady,
@@ -62,6 +63,8 @@ class ItemResults:
         #: Owners with pending results.
         self._changed: dict[int, None] = {}
         self._oldest = 0
+        #: Other owners that are gone have no items to come, so they are forgotten with their last one.
+        self._is_finish_owner_gone = False
 
     def add(self, number: int, owner: int, parent: Scope | None = None) -> PushedItem:
         """Take note of an item that was pushed."""
@@ -70,7 +73,8 @@ class ItemResults:
             parent.alive += 1
         known = self._owners.get(owner)
         if known is None:
-            known = self._owners[owner] = _Owner()
+            is_gone = owner == FINISH_OWNER and self._is_finish_owner_gone
+            known = self._owners[owner] = _Owner(is_gone=is_gone)
         known.in_flight += 1
         if self._ordered:
             known.items.append(item)
@@ -147,6 +151,8 @@ class ItemResults:
 
     def owner_gone(self, number: int) -> list[tuple[StreamResult, Scope]]:
         """Hand nothing out any more to an owner. Returns what it has not taken."""
+        if number == FINISH_OWNER:
+            self._is_finish_owner_gone = True
         owner = self._owners.get(number)
         if owner is None:
             return []
