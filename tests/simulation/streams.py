@@ -15,21 +15,21 @@ from handoff_actors.core.stream.events import (
     SKIPPED,
     DrainStream,
     DropValues,
-    Failure,
     InputLost,
+    ItemFailure,
     ItemOut,
+    ItemSkipped,
     LaneClosed,
     LaneLost,
     LaneUp,
-    NodeLost,
+    NodeGone,
     Outcome,
     OwnerGone,
     Place,
     Pushed,
+    PushRoomFreed,
     ResultsReady,
-    RoomFreed,
     SendToStage,
-    Skipped,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -338,7 +338,7 @@ class StreamWorld:
             case ItemOut(_, number):
                 assert number not in self.out, "an item is out twice"
                 self.out.add(number)
-            case RoomFreed():
+            case PushRoomFreed():
                 self.later(0.0, self._push)
             case StopLane(stage, lane):
                 self._stop(stage, lane)
@@ -358,7 +358,7 @@ class StreamWorld:
 
     def _with_values(self, result: StreamResult) -> StreamResult:
         """The result with numbers in place of values: an app fetches them at once."""
-        if isinstance(result.outcome, Failure):
+        if isinstance(result.outcome, ItemFailure):
             return result
         return StreamResult(
             result.number, {sink: self._number(value) for sink, value in result.outcome.items()}
@@ -367,7 +367,7 @@ class StreamWorld:
     def _number(self, value: Outcome) -> Any:
         if isinstance(value, Stored):
             return self.stores[value.node].get(value.index, "lost")
-        return "skipped" if isinstance(value, Skipped) else int(bytes(value))  # type: ignore[arg-type] # no Failure
+        return "skipped" if isinstance(value, ItemSkipped) else int(bytes(value))  # type: ignore[arg-type] # no ItemFailure
 
     # --- Workers ------------------------------------------------------------------------------------------------
 
@@ -494,7 +494,7 @@ class StreamWorld:
         if fate == "skips":
             return SKIPPED, []
         if fate in {"fails", "raises"}:
-            return Failure("exception", b"", fate, "never" if fate == "fails" else ""), []
+            return ItemFailure("exception", b"", fate, "never" if fate == "fails" else ""), []
         value = rule.hash_of(values)
         return self._keep(value, lane.place.node, rule.stores), self._keys(lane.stage, value)
 
@@ -511,7 +511,7 @@ class StreamWorld:
         if fate == "kills":
             self._kill(lane)
         elif fate in {"fails", "raises"}:
-            failure = Failure("exception", b"", fate, "never" if fate == "fails" else "")
+            failure = ItemFailure("exception", b"", fate, "never" if fate == "fails" else "")
             self._reply(lane, StageGenerated(lane.place, item, [], True, failure, seconds))
         else:
             lane.open[item] = self.rules[lane.stage].results(values)[skipped:], credit
@@ -583,7 +583,7 @@ class StreamWorld:
         for lane in list(self.lanes.values()):
             if lane.place.node == name:
                 self._kill(lane)
-        self.later(0.02, lambda: self.feed(NodeLost(name)))
+        self.later(0.02, lambda: self.feed(NodeGone(name)))
 
     # --- What must hold -----------------------------------------------------------------------------------------
 
@@ -617,14 +617,18 @@ class StreamWorld:
         if len(sinks) > 1 or self.plan.vertices[sinks[0]].function.finish is None or self.leaves is not None:
             return
         last = [results for number, results in self.taken.items() if number not in self.pushed]
-        values = [result for results in last for result in results if not isinstance(result.outcome, Failure)]
+        values = [
+            result for results in last for result in results if not isinstance(result.outcome, ItemFailure)
+        ]
         stages = [vertex for vertex in self.plan.vertices if vertex.function.finish is not None]
         if len(stages) == 1:
             assert len(values) % 2 == 0, f"finish has given {values}"
             assert len(values) >= 2, "finish was not called"
 
     def _check_results(self, number: int, expected: list[Result], results: list[StreamResult]) -> None:
-        if any(isinstance(each.outcome, Failure) and each.outcome.kind == "join_timeout" for each in results):
+        if any(
+            isinstance(each.outcome, ItemFailure) and each.outcome.kind == "join_timeout" for each in results
+        ):
             return
         assert len(results) == len(expected), f"item {number}: {results} and not {expected}"
         seen = [self._as_expected(result) for result in results]
@@ -634,7 +638,7 @@ class StreamWorld:
             assert one == other or self._is_excused(one), f"item {number}: {one} and not {other}"
 
     def _as_expected(self, result: StreamResult) -> Result:
-        if isinstance(result.outcome, Failure):
+        if isinstance(result.outcome, ItemFailure):
             return ("failure", f"{result.outcome.stage}" if result.outcome.kind != "lost" else "lost")
         return ("value", dict(result.outcome))
 

@@ -8,7 +8,7 @@ import pytest
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.client.streaming.outlet import Outlet
-from handoff_actors.core.stream.events import SKIPPED, Failure, Stored, StreamResult
+from handoff_actors.core.stream.events import SKIPPED, ItemFailure, Stored, StreamResult
 from handoff_actors.errors import HandoffError
 
 SINK = 3
@@ -100,7 +100,7 @@ async def test_value_that_can_not_be_had_is_the_failure_of_its_item(outlet: Outl
     found = await taken(outlet)
 
     assert found is not None
-    assert isinstance(found[1], Failure)
+    assert isinstance(found[1], ItemFailure)
     assert (found[1].kind, found[1].reason) == ("lost", "its value on node n1: it is gone")
 
 

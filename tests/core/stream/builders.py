@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from handoff_actors.core.stream.events import (
     DropValues,
-    Failure,
+    ItemFailure,
     ItemOut,
     LaneUp,
     Outcome,
@@ -123,7 +123,7 @@ def generated(
     number: int,
     *results: Outcome,
     end: bool = False,
-    failure: Failure | None = None,
+    failure: ItemFailure | None = None,
     lane: int = 0,
     at: Place | None = None,
 ) -> StageGenerated:
@@ -131,8 +131,8 @@ def generated(
     return StageGenerated(at or place(stage, lane), number, given, end, failure, 1.0)
 
 
-def failure(reason: str = "it raised", *, stage: int | None = None, attempts: int = 1) -> Failure:
-    return Failure("exception", b"error", reason, stage=stage, attempts=attempts)
+def failure(reason: str = "it raised", *, stage: int | None = None, attempts: int = 1) -> ItemFailure:
+    return ItemFailure("exception", b"error", reason, stage=stage, attempts=attempts)
 
 
 def stored(index: int, nbytes: int = 100, node: str = "a") -> Stored:
@@ -149,8 +149,8 @@ def run(number: int, *values: bytes | tuple[int, int]) -> RunItem:
     return RunItem(number, list(values) or [b"v"])
 
 
-def result(number: int, outcome: bytes | Stored | Failure, sink: int = 1) -> StreamResult:
-    return StreamResult(number, outcome if isinstance(outcome, Failure) else {sink: outcome})
+def result(number: int, outcome: bytes | Stored | ItemFailure, sink: int = 1) -> StreamResult:
+    return StreamResult(number, outcome if isinstance(outcome, ItemFailure) else {sink: outcome})
 
 
 def ready(*results: StreamResult, owner: int = 0) -> ResultsReady:

@@ -1,6 +1,6 @@
 """Back-pressure: how many items, and how many bytes, may be on their way."""
 
-from handoff_actors.core.stream.events import DrainStream, RoomFreed
+from handoff_actors.core.stream.events import DrainStream, PushRoomFreed
 from handoff_actors.graph import Function
 from tests.core.stream.builders import (
     code,
@@ -33,7 +33,7 @@ def test_result_counts_as_in_flight_until_it_is_taken() -> None:
     stream.handle(ended(1, (1, b"a")), 1.0)
 
     assert not stream.has_room
-    assert taken(stream) == [out(0), RoomFreed()]
+    assert taken(stream) == [out(0), PushRoomFreed()]
     assert stream.has_room
 
 
@@ -44,7 +44,7 @@ def test_there_is_no_room_beyond_the_bytes_but_for_one_item() -> None:
     push(stream, stored(5, 1000, ""))
     assert not stream.has_room
     effects = stream.handle(ended(1, (1, b"a")), 1.0)
-    assert effects == [ready(result(0, b"a")), dropped(stored(5, 1000, "")), RoomFreed()]
+    assert effects == [ready(result(0, b"a")), dropped(stored(5, 1000, "")), PushRoomFreed()]
 
 
 def test_there_is_no_room_once_nothing_more_is_to_be_pushed() -> None:
@@ -65,7 +65,7 @@ def test_only_the_oldest_item_goes_on_while_there_are_too_many_bytes() -> None:
 
     assert effects == [send(2, run(3, b"a" * 20))]
     assert stream.handle(ended(2, (3, b"b" * 20)), 2.0) == [ready(result(0, b"b" * 20, sink=2))]
-    assert taken(stream) == [send(1, run(2)), out(0), RoomFreed()]
+    assert taken(stream) == [send(1, run(2)), out(0), PushRoomFreed()]
 
 
 def test_oldest_item_goes_on_although_another_has_come_before_it() -> None:

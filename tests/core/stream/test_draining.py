@@ -4,10 +4,10 @@ from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     AbortStream,
     DrainStream,
-    Failure,
+    ItemFailure,
     LaneClosed,
     LaneLost,
-    NodeLost,
+    NodeGone,
     OwnerGone,
     StartLane,
     StopLane,
@@ -99,7 +99,7 @@ def test_incomplete_batch_goes_out_at_the_end() -> None:
 
 def test_worker_that_starts_is_closed_when_it_is_up() -> None:
     stream = stream_of(Function("y", ["x"], code))
-    stream.handle(NodeLost("a"), 0.5)
+    stream.handle(NodeGone("a"), 0.5)
 
     assert drain(stream) == []
     assert stream.handle(up(attempt=2), 2.0) == [send(1, CLOSE, at=place(attempt=2))]
@@ -289,7 +289,7 @@ def test_finish_that_kills_its_workers_is_a_failure_in_the_end() -> None:
 
     effects = stream.handle(up(attempt=4), 4.0)
 
-    died = Failure("worker", b"", "its worker has died 3 times in finish", stage=1, attempts=3)
+    died = ItemFailure("worker", b"", "its worker has died 3 times in finish", stage=1, attempts=3)
     assert effects == [send(1, CLOSE, at=place(attempt=4)), ready(result(0, died))]
 
 
@@ -298,7 +298,7 @@ def test_loss_of_nodes_is_not_held_against_finish() -> None:
     drain(stream)
 
     for attempt in (2, 3, 4, 5):
-        stream.handle(NodeLost("a"), 2.0)
+        stream.handle(NodeGone("a"), 2.0)
         effects = stream.handle(up(attempt=attempt), 3.0)
 
     assert effects == [send(1, calls_finish(1), at=place(attempt=5))]
@@ -320,7 +320,7 @@ def test_finish_over_its_time_limit_fails_and_its_worker_is_stopped() -> None:
     drain(stream)
 
     assert stream.wake_at == 6.0
-    late = Failure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1)
+    late = ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1)
     assert stream.wake(6.0) == [StopLane(1, 0), ready(result(0, late))]
     assert stream.handle(LaneClosed(1, 0), 7.0) == [StreamDrained()]
 

@@ -1,6 +1,13 @@
 """Where outcomes go: along edges, into joins and orders, and out."""
 
-from handoff_actors.core.stream.events import FINISH_OWNER, SKIPPED, Failure, OwnerGone, Pushed, StreamResult
+from handoff_actors.core.stream.events import (
+    FINISH_OWNER,
+    SKIPPED,
+    ItemFailure,
+    OwnerGone,
+    Pushed,
+    StreamResult,
+)
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.work import Work
@@ -30,7 +37,7 @@ from tests.core.stream.builders import (
 CHAIN = Function("y", ["x"], code), Function("z", ["y"], code)
 FORK = Function("y", ["x"], code), Function("z", ["x"], code)
 JOIN = *FORK, Function("j", ["y", "z"], code)
-LATE = Failure("join_timeout", b"", "not all of its inputs came in time", stage=3)
+LATE = ItemFailure("join_timeout", b"", "not all of its inputs came in time", stage=3)
 
 
 def test_item_goes_from_stage_to_stage_and_out() -> None:
@@ -200,7 +207,7 @@ def test_output_of_several_sinks_gives_up_an_item_that_is_not_whole_in_time() ->
     push(stream)
     stream.handle(ended(2, (2, b"b")), 1.0)
 
-    late = Failure("join_timeout", b"", "not all of its inputs came in time")
+    late = ItemFailure("join_timeout", b"", "not all of its inputs came in time")
 
     assert stream.wake(6.0) == [ready(result(0, late))]
 

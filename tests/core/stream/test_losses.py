@@ -2,7 +2,14 @@
 
 import pytest
 
-from handoff_actors.core.stream.events import Failure, LaneClosed, LaneLost, NodeLost, StartLane, StreamFailed
+from handoff_actors.core.stream.events import (
+    ItemFailure,
+    LaneClosed,
+    LaneLost,
+    NodeGone,
+    StartLane,
+    StreamFailed,
+)
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.stage_rows import Generate, RunBatch
@@ -27,7 +34,7 @@ from tests.core.stream.builders import (
     up,
 )
 
-DIED = Failure(
+DIED = ItemFailure(
     "worker", b"", "its worker has died 3 times while it was the only item there", stage=1, attempts=3
 )
 
@@ -233,11 +240,11 @@ def test_generator_that_fails_midway_is_tried_again_behind_what_it_has_given() -
 def test_failure_that_retry_on_does_not_allow_is_not_tried_again() -> None:
     stream = stream_of(Function("y", ["x"], code, max_retries=3))
     push(stream)
-    final = Failure("exception", b"", "it raised", "a TypeError")
+    final = ItemFailure("exception", b"", "it raised", "a TypeError")
 
     effects = stream.handle(ended(1, (1, final)), 1.0)
 
-    assert effects == [ready(result(0, Failure("exception", b"", "it raised", "a TypeError", 1, 1)))]
+    assert effects == [ready(result(0, ItemFailure("exception", b"", "it raised", "a TypeError", 1, 1)))]
 
 
 def test_worker_that_ends_by_itself_is_started_again() -> None:
@@ -313,7 +320,7 @@ def test_state_may_be_made_anew_although_it_was_replaced() -> None:
     assert stream.handle(lost(), 2.0) == [StartLane(1, 0)]
 
 
-@pytest.mark.parametrize("event", [lost(), LaneClosed(1, 0), up(attempt=2), NodeLost("a")])
+@pytest.mark.parametrize("event", [lost(), LaneClosed(1, 0), up(attempt=2), NodeGone("a")])
 def test_stream_fails_when_state_is_lost_that_must_not_be(event: object) -> None:
     stream = _with_state(on_state_loss="fail")
 
@@ -334,7 +341,7 @@ def test_stream_fails_when_a_worker_has_to_be_stopped_whose_state_must_not_be_lo
 def test_stream_fails_once_when_several_states_are_lost() -> None:
     stream = _with_state(on_state_loss="fail", parallelism=2)
 
-    assert len(stream.handle(NodeLost("a"), 1.0)) == 1
+    assert len(stream.handle(NodeGone("a"), 1.0)) == 1
 
 
 def _with_items_ahead() -> StreamMachine:

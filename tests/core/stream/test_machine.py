@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.events import LaneClosed, NodeLost, OwnerGone, Pushed, StartLane
+from handoff_actors.core.stream.events import LaneClosed, NodeGone, OwnerGone, Pushed, StartLane
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
 from tests.core.stream.builders import (
@@ -41,7 +41,7 @@ def test_stream_is_up_when_the_least_workers_of_each_stage_are() -> None:
     assert not stream.is_up
     stream.handle(up(2), 2.0)
     assert stream.is_up
-    stream.handle(NodeLost("a"), 3.0)
+    stream.handle(NodeGone("a"), 3.0)
     assert not stream.is_up
 
 

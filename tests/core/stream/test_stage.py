@@ -1,6 +1,6 @@
 """Which worker of a stage gets which items, and when."""
 
-from handoff_actors.core.stream.events import Failure, LaneClosed, LaneLost, StartLane, StopLane
+from handoff_actors.core.stream.events import ItemFailure, LaneClosed, LaneLost, StartLane, StopLane
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.stage import IDLE_S, WAITED_S
 from handoff_actors.core.stream.work_queue import BATCH_PAUSE_S
@@ -367,5 +367,5 @@ def test_time_limit_of_a_batch_is_that_of_all_its_items() -> None:
     assert stream.wake(5.0) == [StopLane(1, 0), ready(result(0, _timeout()), result(1, _timeout()))]
 
 
-def _timeout() -> Failure:
-    return Failure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1)
+def _timeout() -> ItemFailure:
+    return ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1)

@@ -3,9 +3,9 @@
 from handoff_actors.core.stream.events import (
     SKIPPED,
     DrainStream,
-    Failure,
     InputLost,
-    NodeLost,
+    ItemFailure,
+    NodeGone,
     OwnerGone,
     Pushed,
     StreamEffect,
@@ -36,11 +36,11 @@ from tests.core.stream.builders import (
 CHAIN = Function("y", ["x"], code), Function("z", ["y"], code), Function("w", ["z"], code)
 #: On a node that gets lost in these tests, and no worker is on it.
 LOST = stored(5, 100, "b")
-LOST_WITH_NODE = Failure("lost", b"", "a value of it was lost with node b")
+LOST_WITH_NODE = ItemFailure("lost", b"", "a value of it was lost with node b")
 
 
 def lose_node(stream: StreamMachine, name: str = "b") -> list[StreamEffect]:
-    return stream.handle(NodeLost(name), 5.0)
+    return stream.handle(NodeGone(name), 5.0)
 
 
 # --- Uses -------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_values_are_made_again_from_those_that_are_lost_with_them() -> None:
     stream = stream_of(*CHAIN)
     push(stream)
     stream.handle(ended(1, (1, LOST)), 1.0)
-    stream.handle(NodeLost("a"), 1.5)
+    stream.handle(NodeGone("a"), 1.5)
     stream.handle(up(2, attempt=2, node="c"), 1.6)
     stream.handle(ended(2, (2, stored(6, node="b")), at=place(2, attempt=2, node="c")), 2.0)
 
@@ -119,7 +119,7 @@ def test_values_are_made_again_from_those_that_are_lost_with_them() -> None:
 
 def test_item_fails_where_a_lost_value_has_no_maker() -> None:
     stream = stream_of(*CHAIN)
-    stream.handle(NodeLost("a"), 0.0)
+    stream.handle(NodeGone("a"), 0.0)
     stream.handle(Pushed(0, 0, [(LOST, [])]), 0.0)
     lose_node(stream)
 
@@ -143,7 +143,7 @@ def test_batch_goes_without_an_item_whose_value_is_made_again() -> None:
     push(stream)
     stream.handle(ended(1, (1, b"a")), 1.0)
     stream.handle(up(2, attempt=9, node="gone"), 2.0)
-    stream.handle(NodeLost("gone"), 3.0)
+    stream.handle(NodeGone("gone"), 3.0)
     stream.handle(ended(1, (2, LOST), lane=1), 4.0)
     lose_node(stream)
 
@@ -179,7 +179,7 @@ def test_item_fails_where_its_value_is_skipped_when_it_is_made_again() -> None:
     lose_node(stream)
     stream.handle(ended(1, (1, SKIPPED)), 6.0)
 
-    skipped = Failure("lost", b"", "it was lost, and skipped when it was made again")
+    skipped = ItemFailure("lost", b"", "it was lost, and skipped when it was made again")
     assert stream.handle(up(2), 7.0) == [ready(result(0, skipped))]
 
 
@@ -215,7 +215,7 @@ def test_loss_of_a_node_blames_no_item() -> None:
     push(stream)
 
     for attempt in (2, 3, 4, 5):
-        stream.handle(NodeLost("a"), 1.0)
+        stream.handle(NodeGone("a"), 1.0)
         effects = stream.handle(up(attempt=attempt), 2.0)
 
     assert effects == [send(1, run(1), at=place(attempt=5))]
@@ -225,7 +225,7 @@ def test_workers_of_a_lost_node_start_again_by_themselves() -> None:
     stream = stream_of(Function("y", ["x"], code, parallelism=2))
     push(stream)
 
-    assert stream.handle(NodeLost("a"), 1.0) == []
+    assert stream.handle(NodeGone("a"), 1.0) == []
     assert not stream.is_up
 
 
@@ -285,7 +285,7 @@ def test_result_that_is_lost_when_the_stages_have_ended_is_not_made_again() -> N
     stream.handle(DrainStream(), 2.0)
 
     assert lose_node(stream) == []
-    assert isinstance(stream.current(LOST), Failure)
+    assert isinstance(stream.current(LOST), ItemFailure)
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
 
@@ -305,7 +305,7 @@ def test_worker_that_did_not_get_an_input_gets_what_was_sent_behind_it_again() -
     effects = stream.handle(InputLost(place(), 6, "nobody has it"), 2.0)
 
     assert effects == [send(1, run(4))]
-    lost = Failure("lost", b"", "nobody has it")
+    lost = ItemFailure("lost", b"", "nobody has it")
     assert stream.handle(ended(1, (2, b"b")), 3.0) == [
         ready(result(1, b"b"), result(2, lost)),
         dropped(stored(5, node="")),
@@ -325,7 +325,7 @@ def test_item_fails_whose_input_is_lost_and_has_no_maker() -> None:
 
     effects = stream.handle(InputLost(place(1), 5, "nobody has it"), 2.0)
 
-    assert effects == [ready(result(0, Failure("lost", b"", "nobody has it")))]
+    assert effects == [ready(result(0, ItemFailure("lost", b"", "nobody has it")))]
 
 
 def test_loss_of_an_input_that_is_not_needed_any_more_changes_nothing() -> None:
@@ -363,7 +363,7 @@ def test_generator_keeps_going_and_gets_its_credit_again_when_a_later_message_ha
 
     assert effects == [
         send(1, GenerateMore(1, 1)),
-        ready(result(0, Failure("lost", b"", "nobody has it"))),
+        ready(result(0, ItemFailure("lost", b"", "nobody has it"))),
     ]
 
 
@@ -384,7 +384,7 @@ def test_generator_that_gives_fewer_results_than_before_has_lost_them() -> None:
 
     effects = stream.handle(ended(2, (2, b"A")), 8.0)
 
-    fewer = Failure("lost", b"", "the generator gives fewer results than before", stage=1)
+    fewer = ItemFailure("lost", b"", "the generator gives fewer results than before", stage=1)
     assert effects == [ready(result(0, b"A", sink=2)), ready(result(0, fewer))]
 
 
@@ -410,7 +410,7 @@ def test_lost_result_is_made_again_from_a_value_that_is_lost_too() -> None:
     )
     push(stream)
     stream.handle(up(3, attempt=9, node="gone"), 0.5)
-    stream.handle(NodeLost("gone"), 0.6)
+    stream.handle(NodeGone("gone"), 0.6)
     stream.handle(ended(1, (1, LOST)), 1.0)
     stream.handle(generated(2, 2, stored(6, node="b"), end=True), 2.0)
 
@@ -497,4 +497,4 @@ def _with_lost_result(**options: object) -> StreamMachine:
 def _without_worker(stream: StreamMachine) -> None:
     """Lose the worker of the second stage."""
     stream.handle(up(2, attempt=9, node="gone"), 0.5)
-    stream.handle(NodeLost("gone"), 0.6)
+    stream.handle(NodeGone("gone"), 0.6)

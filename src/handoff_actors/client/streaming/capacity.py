@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from handoff_actors.core.resources import holds
-from handoff_actors.core.stream.stage import Stage
+from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.errors import AllocationError
 from handoff_actors.ids import FunctionId, Resources
 
@@ -18,7 +18,7 @@ class WorkerNeed(NamedTuple):
     node: str | None
 
 
-def needs_of(stages: Iterable[Stage]) -> list[WorkerNeed]:
+def needs_of(stages: Iterable[StreamStage]) -> list[WorkerNeed]:
     """List what the workers of a stream's stages claim, the least that there are of each."""
     needs: list[WorkerNeed] = []
     for stage in stages:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, overload
 
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.client.streaming.outlet import Arrival
-from handoff_actors.core.stream.events import Failure, Skipped, Vertex
+from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Vertex
 from handoff_actors.errors import ItemError, SerializationError
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.stream_plan import StreamPlan
@@ -72,26 +72,26 @@ class StreamItems:
             return self._decoded(arrival.number, self._only_sink, values[self._only_sink])
         decoded: dict[FunctionId, Any] = {}
         for sink in self._plan.sinks:
-            value = self._decoded(arrival.number, sink, values.get(sink, Skipped()))
+            value = self._decoded(arrival.number, sink, values.get(sink, ItemSkipped()))
             if isinstance(value, ItemError):
                 return value
             decoded[self._plan.vertices[sink].function.id] = value
         return StreamItem(decoded, self._plan.dag_id)
 
-    def _decoded(self, number: int, sink: Vertex, value: Buffer | Skipped) -> Any:
-        if isinstance(value, Skipped):
+    def _decoded(self, number: int, sink: Vertex, value: Buffer | ItemSkipped) -> Any:
+        if isinstance(value, ItemSkipped):
             return SKIP
         try:
             return decode(value)
         except SerializationError as error:
-            failure = Failure(
+            failure = ItemFailure(
                 "serialization", b"", f"its result can't be loaded in the app: {error}", stage=sink
             )
             ours = self._error(number, failure)
             ours.__cause__ = error
             return ours
 
-    def _error(self, number: int, failure: Failure) -> ItemError:
+    def _error(self, number: int, failure: ItemFailure) -> ItemError:
         stage = None if failure.stage is None else self._plan.vertices[failure.stage].function.id
         error = ItemError(number, stage, failure.reason, failure.kind, failure.attempts, failure.not_retried)
         if failure.error:

@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
-from handoff_actors.core.stream.events import Failure, Skipped, Stored, StreamResult, Vertex
+from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Stored, StreamResult, Vertex
 from handoff_actors.errors import HandoffError
 
-Outcome = Mapping[Vertex, Buffer | Skipped] | Failure
+Outcome = Mapping[Vertex, Buffer | ItemSkipped] | ItemFailure
 
 
 class ResultSource(Protocol):
@@ -31,10 +31,10 @@ class Arrival(Struct, eq=False):
 
     #: The number of its item.
     number: int
-    values: dict[Vertex, Buffer | Skipped]
+    values: dict[Vertex, Buffer | ItemSkipped]
     #: Values that are on their way.
     missing: int = 0
-    failure: Failure | None = None
+    failure: ItemFailure | None = None
     #: The stream has been told that it is taken.
     is_taken: bool = False
     give_up: list[Callable[[], None]] = []
@@ -144,7 +144,7 @@ class Outlet:
     # --- Values that are stored on nodes ------------------------------------------------------------------------
 
     def _arrival(self, result: StreamResult) -> Arrival:
-        if isinstance(result.outcome, Failure):
+        if isinstance(result.outcome, ItemFailure):
             return Arrival(result.number, {}, failure=result.outcome)
         arrival = Arrival(result.number, {})
         for sink, value in result.outcome.items():
@@ -159,7 +159,9 @@ class Outlet:
         def done(fetched: Buffer | FetchFailure) -> None:
             arrival.missing -= 1
             if isinstance(fetched, FetchFailure):
-                arrival.failure = Failure("lost", b"", f"its value on node {value.node}: {fetched.reason}")
+                arrival.failure = ItemFailure(
+                    "lost", b"", f"its value on node {value.node}: {fetched.reason}"
+                )
             else:
                 arrival.values[sink] = fetched
             self._free(arrival)

@@ -8,7 +8,7 @@ from msgspec import Struct
 from handoff_actors.core.stream.events import Vertex
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.machine import StreamMachine
-from handoff_actors.core.stream.stage import Stage
+from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
@@ -92,7 +92,7 @@ def report_on(machine: StreamMachine, seconds: float, in_flight_at_most: int) ->
     return PipelineReport(seconds, machine.in_flight, stages, bottleneck, reason)
 
 
-def _of_stage(stage: Stage, seconds: float) -> StageReport:
+def _of_stage(stage: StreamStage, seconds: float) -> StageReport:
     up = [lane for lane in stage.lanes if lane.place is not None]
     queued, given = stage.waiting, sum(len(lane.outstanding) for lane in stage.lanes)
     at_once = max(1, len(stage.lanes) * stage.concurrency)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from handoff_actors.core.stream.events import StopLane, Vertex
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.stage import Stage
+from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.work import Work
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import CloseStage, Finish
@@ -22,7 +22,7 @@ class Draining:
         #: Stages whose `finish` is still to be called, those that come first in front.
         self._to_finish = [vertex.number for vertex in plan.vertices if vertex.function.finish is not None]
         #: Workers that are to call it now.
-        self._pending: list[tuple[Stage, Lane, Work]] = []
+        self._pending: list[tuple[StreamStage, Lane, Work]] = []
         #: Works of those that do.
         self._finishing: set[int] = set()
         #: For each stage that has one, those to which nothing of it comes.
@@ -76,7 +76,7 @@ class Draining:
         self._finishing.add(work.number)
         lane.rows.append(Finish(work.number, self._window))
 
-    def again(self, stage: Stage, lane: Lane, work: Work) -> None:
+    def again(self, stage: StreamStage, lane: Lane, work: Work) -> None:
         """Call `finish` again, as the worker was lost before it had given anything."""
         self._finishing.discard(work.number)
         self._pending.insert(0, (stage, lane, work))

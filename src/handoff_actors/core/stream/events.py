@@ -25,7 +25,7 @@ class Stored(Struct, frozen=True):
 FINISH_OWNER = 0
 
 
-class Failure(Struct, frozen=True):
+class ItemFailure(Struct, frozen=True):
     """Why an item has no value. See `FailureRow`."""
 
     kind: str
@@ -41,12 +41,12 @@ class Failure(Struct, frozen=True):
     attempts: int = 1
 
 
-class Skipped(Struct, frozen=True):
+class ItemSkipped(Struct, frozen=True):
     """The item ends here without a value, as its code has returned SKIP."""
 
 
-SKIPPED = Skipped()
-Outcome: TypeAlias = bytes | Stored | Failure | Skipped
+SKIPPED = ItemSkipped()
+Outcome: TypeAlias = bytes | Stored | ItemFailure | ItemSkipped
 
 
 class Place(Struct, frozen=True):
@@ -110,7 +110,7 @@ class StageGenerated(Struct, frozen=True):
     number: int
     results: Sequence[StageEnd]
     is_end: bool
-    failure: Failure | None
+    failure: ItemFailure | None
     seconds: float
     has_replaced_state: bool = False
 
@@ -146,7 +146,7 @@ class OwnerGone(Struct, frozen=True):
     owner: int
 
 
-class NodeLost(Struct, frozen=True):
+class NodeGone(Struct, frozen=True):
     """A node is gone, and with it the values in its store."""
 
     name: str
@@ -170,7 +170,7 @@ StreamEvent = (
     | Pushed
     | Taken
     | OwnerGone
-    | NodeLost
+    | NodeGone
     | DrainStream
     | AbortStream
 )
@@ -213,7 +213,7 @@ class StreamResult(Struct, frozen=True):
     #: The number of the push that it comes from.
     number: int
     #: By sink; or the failure of the item.
-    outcome: Mapping[Vertex, bytes | Stored | Skipped] | Failure
+    outcome: Mapping[Vertex, bytes | Stored | ItemSkipped] | ItemFailure
 
 
 class ResultsReady(Struct, frozen=True):
@@ -230,7 +230,7 @@ class ItemOut(Struct, frozen=True):
     number: int
 
 
-class RoomFreed(Struct, frozen=True):
+class PushRoomFreed(Struct, frozen=True):
     """The machine `has_room` for another item again."""
 
 
@@ -251,7 +251,7 @@ StreamEffect = (
     | DropValues
     | ResultsReady
     | ItemOut
-    | RoomFreed
+    | PushRoomFreed
     | StreamFailed
     | StreamDrained
 )

@@ -7,11 +7,11 @@ from typing import NamedTuple, TypeAlias
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     SKIPPED,
-    Failure,
+    ItemFailure,
     ItemOut,
+    ItemSkipped,
     Outcome,
     ResultsReady,
-    Skipped,
     StageEnd,
     Stored,
     StreamResult,
@@ -23,7 +23,7 @@ from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.results import ItemResults, PushedItem, result_of, values_of
 from handoff_actors.core.stream.scope import Scope
 from handoff_actors.core.stream.sequencing import Sequencer
-from handoff_actors.core.stream.stage import Stage
+from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.values import StreamValues
 from handoff_actors.core.stream.work import Work
 from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
@@ -53,7 +53,7 @@ class Flow:
 
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
         self.stages = {
-            vertex.number: Stage(vertex, options.max_retries, options.in_flight)
+            vertex.number: StreamStage(vertex, options.max_retries, options.in_flight)
             for vertex in plan.vertices
             if not vertex.is_input
         }
@@ -139,7 +139,7 @@ class Flow:
                 for outcome in arrived:
                     self.values.release(outcome)
                 stage = None if target == OUTPUT else target
-                failure = Failure("join_timeout", b"", "not all of its inputs came in time", stage=stage)
+                failure = ItemFailure("join_timeout", b"", "not all of its inputs came in time", stage=stage)
                 self.end(scope, len(arrived) - 1)
                 self._pass(target, (key, None, (failure,), None, scope), now)
 
@@ -169,7 +169,7 @@ class Flow:
                 held = sequencer.add((number,), count, None)
                 assert not held, "something goes on while finish gives its results"
 
-    def _enter(self, stage: Stage, entry: _Entry, now: float) -> None:
+    def _enter(self, stage: StreamStage, entry: _Entry, now: float) -> None:
         key, count, outcomes, lane_hash, scope = entry
         if count is not None:
             self._pass_on(stage, key, count, outcomes[0], scope)
@@ -186,14 +186,16 @@ class Flow:
         self._next_work += 1
         stage.add(work, now)
 
-    def _refuse(self, stage: Stage, key: Key, outcomes: Sequence[Outcome], scope: Scope) -> None:
+    def _refuse(self, stage: StreamStage, key: Key, outcomes: Sequence[Outcome], scope: Scope) -> None:
         """Pass on that an item has failed, or is skipped, without calling the code."""
-        failure = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), SKIPPED)
+        failure = next((outcome for outcome in outcomes if isinstance(outcome, ItemFailure)), SKIPPED)
         for outcome in outcomes:
             self.values.release(outcome)
         self._pass_on(stage, key, 0 if stage.is_generator else None, failure, scope)
 
-    def _pass_on(self, stage: Stage, key: Key, count: int | None, outcome: Outcome, scope: Scope) -> None:
+    def _pass_on(
+        self, stage: StreamStage, key: Key, count: int | None, outcome: Outcome, scope: Scope
+    ) -> None:
         self.emit(stage.number, key, count, outcome, scope)
         self.end(scope)
 
@@ -221,7 +223,7 @@ class Flow:
     def refused_by_loss(self, work: Work) -> None:
         """Pass on that an item can't be worked on, as a value that it takes is lost for good."""
         values = map(self.values.current, work.values)
-        failure = next((value for value in values if isinstance(value, Failure)), None)
+        failure = next((value for value in values if isinstance(value, ItemFailure)), None)
         assert failure is not None
         self.work_ended(work, failure)
 
@@ -267,7 +269,7 @@ class Flow:
     def _to_results(self, entry: _Entry) -> None:
         key, count, given, _, scope = entry
         result = result_of(key[0], dict(zip(self._sinks, given, strict=False)))
-        if result is None or isinstance(result.outcome, Failure):
+        if result is None or isinstance(result.outcome, ItemFailure):
             # A failure of one sink stands for all of them.
             for outcome in given:
                 self.values.release(outcome)
@@ -286,15 +288,15 @@ class Flow:
 
     def _current(self, result: StreamResult) -> StreamResult | None:
         """A result with its values as they are now. Until it is taken they are made again if they are lost: see `current`."""
-        if isinstance(result.outcome, Failure):
+        if isinstance(result.outcome, ItemFailure):
             return result
-        values: dict[Vertex, bytes | Stored | Skipped] = {}
-        failure: Failure | None = None
+        values: dict[Vertex, bytes | Stored | ItemSkipped] = {}
+        failure: ItemFailure | None = None
         for sink, value in result.outcome.items():
             now = self.values.current(value)
             if now is None:
                 return None
-            if isinstance(now, Failure):
+            if isinstance(now, ItemFailure):
                 failure = now
             else:
                 values[sink] = now

@@ -19,17 +19,17 @@ from handoff_actors.core.stream.events import (
     AbortStream,
     DrainStream,
     DropValues,
-    Failure,
     InputLost,
+    ItemFailure,
     LaneClosed,
     LaneLost,
     LaneUp,
-    NodeLost,
+    NodeGone,
     Outcome,
     OwnerGone,
     Place,
     Pushed,
-    RoomFreed,
+    PushRoomFreed,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -46,7 +46,7 @@ from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, blamed, retry_of, state_loss, to_do_again
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.stage import MOST_DEATHS, Stage
+from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
 from handoff_actors.core.stream.work import Work
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
@@ -66,7 +66,7 @@ class StreamMachine:
         self._stages = list(self._flow.stages.values())
         self._timed_stages = [stage for stage in self._stages if stage.may_wake]
         self._has_join_timeout = options.join_timeout_s is not None
-        self._lanes: dict[Place, tuple[Stage, Lane]] = {}
+        self._lanes: dict[Place, tuple[StreamStage, Lane]] = {}
         #: The number of the next push.
         self.next_number = 0
         self._was_full = False
@@ -160,7 +160,7 @@ class StreamMachine:
         return self._flow.values.current(value)
 
     @property
-    def stages(self) -> Iterable[Stage]:
+    def stages(self) -> Iterable[StreamStage]:
         """The stages, for reports."""
         return self._flow.stages.values()
 
@@ -184,7 +184,7 @@ class StreamMachine:
                 self._lane_closed(stage, lane)
             case InputLost():
                 self._input_lost(event, now)
-            case NodeLost(name):
+            case NodeGone(name):
                 self._node_lost(name)
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
@@ -220,7 +220,7 @@ class StreamMachine:
                 self._flow.values.discard(outcome)
                 continue
             lane.answered(work)
-            if isinstance(outcome, Failure):
+            if isinstance(outcome, ItemFailure):
                 if retry_of(work, outcome, stage):
                     again.append(work)
                     continue
@@ -253,7 +253,7 @@ class StreamMachine:
         stage.rested(lane, now)
 
     def _results_came(
-        self, work: Work, results: Sequence[StageEnd], lane: Lane, stage: Stage, now: float
+        self, work: Work, results: Sequence[StageEnd], lane: Lane, stage: StreamStage, now: float
     ) -> None:
         if results:
             lane.clear(work)
@@ -266,7 +266,7 @@ class StreamMachine:
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
 
-    def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: Stage) -> None:
+    def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: StreamStage) -> None:
         """Take one result of a generator that was lost; the rest of them are not."""
         if not (event.results or event.is_end):
             return
@@ -278,10 +278,10 @@ class StreamMachine:
         elif event.failure is not None and retry_of(work, event.failure, stage):
             stage.put_back([work])
         else:
-            lost = Failure("lost", b"", "the generator gives fewer results than before")
+            lost = ItemFailure("lost", b"", "the generator gives fewer results than before")
             self._flow.work_ended(work, blamed(event.failure or lost, work))
 
-    def _generator_ended(self, work: Work, failure: Failure | None, stage: Stage) -> None:
+    def _generator_ended(self, work: Work, failure: ItemFailure | None, stage: StreamStage) -> None:
         if work.is_finish:
             self._finish_ended(work, failure)
         elif failure is not None and retry_of(work, failure, stage):
@@ -343,7 +343,7 @@ class StreamMachine:
             if place.node == name:
                 self._lose(stage, lane, is_blamed=False)
 
-    def _lose(self, stage: Stage, lane: Lane, *, is_blamed: bool = True) -> bool:
+    def _lose(self, stage: StreamStage, lane: Lane, *, is_blamed: bool = True) -> bool:
         """Take back what a worker had that is gone. False if the stream can't go on without its state."""
         is_blamed = is_blamed and not lane.is_stopping
         # That of a worker that was stopped has been looked at before.
@@ -366,7 +366,7 @@ class StreamMachine:
         if lane.place is not None:
             del self._lanes[lane.place]
 
-    def _stop_overdue(self, stage: Stage, lane: Lane) -> None:
+    def _stop_overdue(self, stage: StreamStage, lane: Lane) -> None:
         """Stop a worker whose item has taken too long. What it had beside that is done again."""
         late = stage.late(lane)
         error = None if late[0].is_finish else state_loss(stage, lane)
@@ -374,7 +374,7 @@ class StreamMachine:
             self._fail(error)
             return
         seconds = stage.vertex.function.timeout
-        failure = Failure("timeout", b"", f"it took longer than its time limit of {seconds} s")
+        failure = ItemFailure("timeout", b"", f"it took longer than its time limit of {seconds} s")
         lane.is_stopping = True
         self._effects.append(StopLane(stage.number, lane.number))
         again: list[Work] = []
@@ -410,7 +410,9 @@ class StreamMachine:
         for work in works:
             work.is_made_again = True
             if self._draining.is_closing:
-                lost = Failure("lost", b"", "a value was lost when the stages had ended", stage=work.stage)
+                lost = ItemFailure(
+                    "lost", b"", "a value was lost when the stages had ended", stage=work.stage
+                )
                 self._flow.work_ended(work, lost)
             else:
                 self._flow.stages[work.stage].put_back([work])
@@ -423,14 +425,14 @@ class StreamMachine:
         self._flow.pass_over(number, self._draining.beside(work.stage))
         self._flow.result_of_finish(work, number, end)
 
-    def _finish_ended(self, work: Work, failure: Failure | None) -> None:
+    def _finish_ended(self, work: Work, failure: ItemFailure | None) -> None:
         if failure is not None:
             self._finish_gave(work, StageEnd(work.number, blamed(failure, work)))
         self._draining.finished(work)
         assert work.results is not None
         self._flow.end(work.results)
 
-    def _finish_lost(self, stage: Stage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
+    def _finish_lost(self, stage: StreamStage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
         work.deaths += is_blamed
         if work.given:
             name = repr_of(stage.vertex.function.id)
@@ -440,7 +442,7 @@ class StreamMachine:
             self._draining.again(stage, lane, work)
         else:
             reason = f"its worker has died {work.deaths} times in finish"
-            self._finish_ended(work, Failure("worker", b"", reason, attempts=work.deaths))
+            self._finish_ended(work, ItemFailure("worker", b"", reason, attempts=work.deaths))
         return True
 
     # --- After each event ---------------------------------------------------------------------------------------
@@ -487,7 +489,7 @@ class StreamMachine:
         told: list[StreamEffect] = []
         has_room = self.has_room
         if has_room and self._was_full:
-            told.append(RoomFreed())
+            told.append(PushRoomFreed())
         self._was_full = not has_room
         if (
             self._draining.is_closing

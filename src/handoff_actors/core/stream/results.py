@@ -7,10 +7,10 @@ from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
-    Failure,
+    ItemFailure,
+    ItemSkipped,
     Outcome,
     ResultsReady,
-    Skipped,
     Stored,
     StreamResult,
     Vertex,
@@ -179,16 +179,16 @@ class ItemResults:
 
 def result_of(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:
     """The result, or None where all sinks were skipped."""
-    values: dict[Vertex, bytes | Stored | Skipped] = {}
+    values: dict[Vertex, bytes | Stored | ItemSkipped] = {}
     for sink, outcome in outcomes.items():
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, ItemFailure):
             return StreamResult(number, outcome)
         values[sink] = outcome
-    if all(isinstance(value, Skipped) for value in values.values()):
+    if all(isinstance(value, ItemSkipped) for value in values.values()):
         return None
     return StreamResult(number, values)
 
 
 def values_of(result: StreamResult) -> Sequence[Outcome]:
     """The values that a result is made of."""
-    return [] if isinstance(result.outcome, Failure) else list(result.outcome.values())
+    return [] if isinstance(result.outcome, ItemFailure) else list(result.outcome.values())

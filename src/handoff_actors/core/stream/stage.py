@@ -27,7 +27,7 @@ WAITED_S: Final = 0.2
 IDLE_S: Final = 10.0
 
 
-class Stage:
+class StreamStage:
     """A stage's queue and workers."""
 
     def __init__(self, vertex: StreamVertex, max_retries: int, window: int) -> None:

@@ -6,7 +6,7 @@ values are in the machine itself.
 
 from typing import TYPE_CHECKING
 
-from handoff_actors.core.stream.events import Failure, Outcome, Skipped, Stored
+from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Outcome, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,7 +95,7 @@ class StreamValues:
 
     def _lose(self, first: "Index", reason: str) -> list["Work"]:
         maker = self._makers.get(first)
-        self._replaced[first] = Failure("lost", b"", reason) if maker is None else None
+        self._replaced[first] = ItemFailure("lost", b"", reason) if maker is None else None
         return [] if maker is None else [maker]
 
     def lost(self, index: "Index", reason: str) -> list["Work"]:
@@ -115,8 +115,10 @@ class StreamValues:
             self.discard(outcome)
             for value in work.values:
                 self.release(value)
-        elif isinstance(outcome, Skipped):
-            self._replaced[index] = Failure("lost", b"", "it was lost, and skipped when it was made again")
+        elif isinstance(outcome, ItemSkipped):
+            self._replaced[index] = ItemFailure(
+                "lost", b"", "it was lost, and skipped when it was made again"
+            )
         else:
             self._replaced[index] = outcome
 

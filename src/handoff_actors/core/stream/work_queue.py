@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from handoff_actors.core.stream.events import Failure, Outcome, Vertex
+from handoff_actors.core.stream.events import ItemFailure, Outcome, Vertex
 from handoff_actors.core.stream.work import Work
 
 #: An incomplete batch without a time limit of its own goes out when nothing has come for so long.
@@ -107,6 +107,6 @@ def current_values(work: Work, gate: Gate) -> list[Outcome] | None:
 def is_lost(values: Sequence[Outcome]) -> bool:
     """True if one of the values can't be had any more."""
     for value in values:  # noqa: SIM110 - a generator takes longer, and this is for each item
-        if isinstance(value, Failure):
+        if isinstance(value, ItemFailure):
             return True
     return False

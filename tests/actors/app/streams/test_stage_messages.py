@@ -7,8 +7,8 @@ import pytest
 from handoff_actors.actors.app.streams.stage_messages import events_of
 from handoff_actors.core.stream.events import (
     SKIPPED,
-    Failure,
     InputLost,
+    ItemFailure,
     LaneUp,
     Place,
     StageEnd,
@@ -55,7 +55,7 @@ def test_every_outcome_of_an_item_is_told_apart() -> None:
                 StageEnd(1, b"value", (5, 6)),
                 StageEnd(2, Stored(99, 1000, "n1")),
                 StageEnd(3, SKIPPED),
-                StageEnd(4, Failure(*FAILURE)),
+                StageEnd(4, ItemFailure(*FAILURE)),
             ],
             0.5,
             has_replaced_state=True,
@@ -74,7 +74,7 @@ def test_results_of_a_generator_are_those_of_its_item() -> None:
             7,
             [StageEnd(7, b"one"), StageEnd(7, SKIPPED)],
             is_end=True,
-            failure=Failure(*FAILURE),
+            failure=ItemFailure(*FAILURE),
             seconds=0.1,
         )
     ]

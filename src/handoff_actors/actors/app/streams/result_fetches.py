@@ -9,7 +9,7 @@ from msgspec import Struct
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.streams.stream_host import StreamHost
 from handoff_actors.actors.fetcher import FetchFailure
-from handoff_actors.core.stream.events import Failure, Outcome, Stored
+from handoff_actors.core.stream.events import ItemFailure, Outcome, Stored
 from handoff_actors.ids import Index, RunId
 
 #: The name of the app among the nodes that have values.
@@ -94,7 +94,7 @@ class ResultFetches:
         elif isinstance(now, bytes):
             self._end(fetch, now)
         else:
-            reason = now.reason if isinstance(now, Failure) else "it was skipped when it was made again"
+            reason = now.reason if isinstance(now, ItemFailure) else "it was skipped when it was made again"
             self._end(fetch, FetchFailure("input", reason))
 
     def _end(self, fetch: _ResultFetch, outcome: Buffer | FetchFailure) -> None:

@@ -5,8 +5,8 @@ from typing import assert_never
 
 from handoff_actors.core.stream.events import (
     SKIPPED,
-    Failure,
     InputLost,
+    ItemFailure,
     LaneUp,
     Outcome,
     Place,
@@ -57,7 +57,7 @@ def _events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[Str
 
 def _generated(place: Place, row: Generated) -> StageGenerated:
     results = [StageEnd(row.number, _outcome_of(value, place.node), keys) for value, keys in row.results]
-    failure = None if row.failure is None else Failure(*row.failure)
+    failure = None if row.failure is None else ItemFailure(*row.failure)
     return StageGenerated(
         place, row.number, results, row.is_end, failure, row.seconds, row.has_replaced_state
     )
@@ -72,4 +72,4 @@ def _outcome_of(row: OutcomeRow, node: str) -> Outcome:
         case (index, nbytes):
             return Stored(index, nbytes, node)
         case _:
-            return Failure(*row)
+            return ItemFailure(*row)

@@ -20,10 +20,10 @@ from handoff_actors.core.stream.events import (
     LaneClosed,
     LaneLost,
     LaneUp,
-    NodeLost as NodeGone,
+    NodeGone,
     Pushed,
+    PushRoomFreed,
     ResultsReady,
-    RoomFreed,
     SendToStage,
     StartLane,
     StopLane,
@@ -152,7 +152,7 @@ class StreamActor:
                 self._listener.results_ready(owner, results)
             case ItemOut(owner):
                 self._listener.item_out(owner)
-            case RoomFreed():
+            case PushRoomFreed():
                 self._listener.room_freed()
             case DropValues(values):
                 self._drop(values)
