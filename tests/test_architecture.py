@@ -46,6 +46,10 @@ MAY_CATCH_EVERYTHING = {
     "workers/child/records.py",
     "workers/child/main.py",
     "workers/child/process/state.py",
+    "workers/child/stage/async_lane.py",
+    "workers/child/stage/channel.py",
+    "workers/child/stage/code.py",
+    "workers/child/stage/sync_lane.py",
     "workers/child/sync_worker.py",
 }
 #: Files where a task may live outside a task group: the default session has no caller whose scope it could live in, and
@@ -65,9 +69,11 @@ MAY_START_BARE_TASKS = {
     "client/growing/open_run.py",
     "client/run_registry.py",
     "client/growing/session_calls.py",
+    "client/streaming/source_map.py",
     "integrations/engines/lending.py",
     "workers/child/async_worker.py",
     "workers/child/shared_object_cache.py",
+    "workers/child/stage/async_lane.py",
 }
 TASK_GROUP_NAME = re.compile(r"(tasks|group)$")
 #: Classes that users make or read, and may want to copy or to turn into dicts. A frozen dataclass takes fifty times as

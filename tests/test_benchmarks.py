@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bare, growing, growing_ours, growing_shapes, peers, soak, workloads
+from benchmarks import (
+    bare,
+    growing,
+    growing_ours,
+    growing_shapes,
+    peers,
+    soak,
+    stream,
+    stream_ours,
+    stream_shapes,
+    workloads,
+)
 from benchmarks.__main__ import parse, turns
 from benchmarks.bursts import Case, connected_apps, measure
 from benchmarks.contender import Cluster
@@ -176,6 +187,41 @@ def test_a_ratio_of_calls_above_one_says_that_ours_is_better() -> None:
 
     assert "| 0.2 | 0.4 | 2 | 1 |" in shown
     assert "| 90 | 10 | 9 | 6 |" in shown
+
+
+TINY_STREAM = stream_shapes.StreamSizes(items=100, ones=5, arrays=5, array_nbytes=100_000)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("opened", [stream_ours.embedded, stream_ours.daemon])
+@pytest.mark.parametrize("figure", stream_shapes.FIGURES)
+async def test_streams_of_each_kind_give_what_they_should(
+    figure: str, opened: stream_shapes.OpenFlow
+) -> None:
+    # It raises for a wrong result.
+    assert await stream_shapes.measure(figure, opened, TINY_STREAM) > 0
+
+
+@pytest.mark.processes
+def test_stages_by_hand_give_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ",".join(map(str, TINY_STREAM))
+
+    stream.main(["--only-peers", "--rounds", "1", "--peers", "queues,bare,local", "--sizes", sizes])
+
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header == "| what | unit | queues | bare | local | at least |"
+    assert [row.count("|") for row in rows] == [header.count("|")] * len(stream_shapes.FIGURES)
+    blank = [place for place, row in enumerate(rows) if not all(row.split("|")[3:5])]
+    assert blank == []
+
+
+def test_a_ratio_of_streams_above_one_says_that_ours_is_better() -> None:
+    medians = {("one", "ours"): 0.2, ("one", "compiled"): 0.4, ("items", "ours"): 90.0}
+
+    shown = stream.table(medians, ["one", "items"], ["ours", "compiled"])
+
+    assert "| 0.2 | 0.4 | 2 | 0.5 against compiled |" in shown
+    assert "| 90 |  |  | 3 against queues |" in shown
 
 
 @pytest.mark.processes

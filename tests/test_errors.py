@@ -22,6 +22,7 @@ ERRORS = [
     HandoffError(HOSTILE),
     handoff.InvalidFunctionError(Peculiar(), "no"),
     handoff.FunctionFailed("f", "n", 1, "no", printed=f"first\n{HOSTILE}"),
+    handoff.ItemError(1, Peculiar(), HOSTILE, "worker", node=HOSTILE),
     handoff.NodeLost("n", HOSTILE),
     handoff.RunTimeout(1.0, 2),
     handoff.AllocationError("f", {}, {HOSTILE: {"cpu": 1.0}}, "needs more"),
@@ -87,3 +88,27 @@ def test_system_error_is_told_with_the_path_that_it_is_about() -> None:
     assert reason_of(PermissionError(13, "Permission denied", b"/run/x")) == "Permission denied: /run/x"
     assert reason_of(OSError(98, "Address in use")) == "Address in use"
     assert reason_of(OSError("only words")) == "only words"
+
+
+# --- Items of streams -------------------------------------------------------------------------------------------
+
+
+def test_error_of_an_item_names_it_and_the_function() -> None:
+    error = handoff.ItemError(7, "detect", "ValueError: no frame", "exception", 2, "its rule", "node-a")
+
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert str(error) == (
+        "item 7 of the stream failed at function 'detect' on node 'node-a' after 2 attempt(s) (its rule): ValueError: no frame"
+    )
+    assert vars(copy) == vars(error)
+    assert (copy.number, copy.function_id, copy.node, copy.attempts) == (7, "detect", "node-a", 2)
+    assert (copy.kind, copy.reason, copy.not_retried) == ("exception", "ValueError: no frame", "its rule")
+
+
+def test_error_of_an_item_says_what_to_do_where_that_helps() -> None:
+    of_stream = handoff.ItemError(0, None, "no partner came within 2 s", "join_timeout")
+    of_worker = handoff.ItemError(0, "f", "its worker died", "worker", 4)
+
+    assert str(of_stream) == "item 0 of the stream failed: no partner came within 2 s"
+    assert str(of_worker).endswith("await handoff.call(code, value)")

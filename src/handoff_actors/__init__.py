@@ -28,11 +28,13 @@ if TYPE_CHECKING:
         resources_available as resources_available,
         run_sync as run_sync,
         shutdown as shutdown,
+        stream as stream,
     )
     from handoff_actors.client.execute_options import (
         ExecuteOptions as ExecuteOptions,
         LocalExecuteOptions as LocalExecuteOptions,
         OpenRunOptions as OpenRunOptions,
+        PipelineOptions as PipelineOptions,
     )
     from handoff_actors.client.growing.open_run import OpenRun as OpenRun
     from handoff_actors.client.growing.run_handle import RunHandle as RunHandle
@@ -47,6 +49,13 @@ if TYPE_CHECKING:
         StoredValue as StoredValue,
     )
     from handoff_actors.client.session import Session as Session
+    from handoff_actors.client.streaming.items import StreamItem as StreamItem
+    from handoff_actors.client.streaming.pipeline import Pipeline as Pipeline
+    from handoff_actors.client.streaming.report import (
+        PipelineReport as PipelineReport,
+        StageReport as StageReport,
+        WorkerExplanation as WorkerExplanation,
+    )
     from handoff_actors.core.run.explain import Explanation as Explanation
     from handoff_actors.core.run.facts.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.core.run.scheduling.placement import Need as Need
@@ -66,6 +75,7 @@ if TYPE_CHECKING:
         InvalidAddressError as InvalidAddressError,
         InvalidFunctionError as InvalidFunctionError,
         InvalidKeyError as InvalidKeyError,
+        ItemError as ItemError,
         JournalError as JournalError,
         MissingFunctionError as MissingFunctionError,
         NodeLost as NodeLost,
@@ -131,11 +141,12 @@ _MODULES = {
         "resources_available",
         "run_sync",
         "shutdown",
+        "stream",
     ],
     "client.local_cluster": ["LocalCluster"],
     "core.run.explain": ["Explanation"],
     "client.local_node_handle": ["LocalNodeHandle"],
-    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions", "OpenRunOptions"],
+    "client.execute_options": ["ExecuteOptions", "LocalExecuteOptions", "OpenRunOptions", "PipelineOptions"],
     "client.growing.open_run": ["OpenRun"],
     "client.growing.run_handle": ["RunHandle"],
     "client.policy": ["NodeView", "Policy"],
@@ -157,6 +168,7 @@ _MODULES = {
         "InvalidAddressError",
         "InvalidFunctionError",
         "InvalidKeyError",
+        "ItemError",
         "JournalError",
         "MissingFunctionError",
         "NodeLost",
@@ -194,6 +206,9 @@ _MODULES = {
     "report.function_report": ["FunctionReport"],
     "client.run": ["Report", "Results", "Run", "RunFailures", "StoredValue"],
     "client.session": ["Session"],
+    "client.streaming.items": ["StreamItem"],
+    "client.streaming.pipeline": ["Pipeline"],
+    "client.streaming.report": ["PipelineReport", "StageReport", "WorkerExplanation"],
     "report.breakdown": ["Breakdown"],
     "skip": ["SKIP"],
     "transport.keys": ["ClusterKey"],
@@ -232,6 +247,7 @@ __all__ = [
     "InvalidAddressError",
     "InvalidFunctionError",
     "InvalidKeyError",
+    "ItemError",
     "JournalError",
     "LocalCluster",
     "LocalExecuteOptions",
@@ -246,6 +262,9 @@ __all__ = [
     "OpenRunOptions",
     "Parts",
     "PerWorker",
+    "Pipeline",
+    "PipelineOptions",
+    "PipelineReport",
     "Policy",
     "RemoteError",
     "RemoteTraceback",
@@ -258,9 +277,11 @@ __all__ = [
     "RunTimeout",
     "SerializationError",
     "Session",
+    "StageReport",
     "StoredValue",
     "Story",
     "StoryEntry",
+    "StreamItem",
     "Subgraph",
     "TooManyFunctions",
     "UnguardedStart",
@@ -268,6 +289,7 @@ __all__ = [
     "ValueLost",
     "VersionMismatch",
     "WorkerDied",
+    "WorkerExplanation",
     "__version__",
     "call",
     "call_sync",
@@ -295,6 +317,7 @@ __all__ = [
     "resources_available",
     "run_sync",
     "shutdown",
+    "stream",
     "task",
 ]
 

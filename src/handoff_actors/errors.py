@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Final
 
+from handoff_actors.ended_run import EndedRun
 from handoff_actors.escaping import escape_name, escape_text
 from handoff_actors.failure_story import FailureStory
 from handoff_actors.ids import FunctionId, Resources
@@ -14,42 +15,6 @@ from handoff_actors.text import exact, named, repr_of
 #: Lines of a function's story that its error has as a note.
 MOST_LINES_NOTED: Final = 12
 NOTHING_HELD: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
-
-
-class EndedRun(Protocol):
-    """A run that has failed, as far as it got: see `handoff_actors.Run`."""
-
-    @property
-    def dag_id(self) -> FunctionId:
-        """The id of the DAG that was run."""
-
-    @property
-    def results(self) -> Mapping[FunctionId, Any]:
-        """The results of the functions that were done."""
-
-    @property
-    def failures(self) -> Mapping[FunctionId, "HandoffError"]:
-        """The errors of the functions that failed."""
-
-    @property
-    def allocations(self) -> Mapping[FunctionId, str]:
-        """The nodes that functions were sent to."""
-
-    @property
-    def report(self) -> Any:
-        """The report on its functions: see `handoff_actors.Report`."""
-
-    async def fetch(self, function_id: FunctionId) -> Any:
-        """Return the value of a function that was done, fetched from the node that has it if need be."""
-
-    async def release(self) -> None:
-        """Have nodes drop the results that were not fetched."""
-
-    def to_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write a trace of the run, to be opened in Perfetto."""
-
-    def plot(self) -> Any:
-        """Draw the timeline of the run."""
 
 
 class HandoffError(Exception):
@@ -303,6 +268,51 @@ class DependencyFailed(HandoffError):
         self.failed_id = failed_id
         #: The type and the first line of that function's error.
         self.reason = reason
+
+
+class ItemError(HandoffError):
+    """An item of a stream has no result. `__cause__` is the user's own exception, where there was one.
+
+    With `errors="yield"` it stands in the place of the result; `call` raises it, and with `errors="raise"` so does iteration.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        function_id: FunctionId,
+        reason: str,
+        kind: str = "exception",
+        attempts: int = 1,
+        not_retried: str = "",
+        node: str = "",
+    ) -> None:
+        stage = ""
+        if function_id is not None:
+            rule = f" ({not_retried})" if not_retried else ""
+            place = f" on node {node!r}" if node else ""
+            stage = f" at function {repr_of(function_id)}{place} after {attempts} attempt(s){rule}"
+        remedy = _TO_SEE_IT_DIE if kind == "worker" else ""
+        super().__init__(f"item {number} of the stream failed{stage}: {reason}{remedy}")
+        #: The number that `push` has returned for it.
+        self.number = number
+        #: The function that failed; None if the stream itself has given the item up.
+        self.function_id = function_id
+        #: The name of the node where it failed, the last time; "" if it is not known, or was on none.
+        self.node = node
+        #: The number of times the function was called for it.
+        self.attempts = attempts
+        #: As of `FunctionFailed`: "exception", "timeout", "worker" (it died each time), "store" (no room for its result); or
+        #: "join_timeout" (not all parts of it came in time), "lost" (with a node), "serialization" (it can't be loaded here).
+        self.kind = kind
+        #: The reason, for people.
+        self.reason = reason
+        #: Why it was not tried again although retries were left, for people; "" where none were.
+        self.not_retried = not_retried
+
+
+_TO_SEE_IT_DIE: Final = (
+    "; the stream goes on without it: to see the worker die by itself, await handoff.call(code, value)"
+)
 
 
 class SerializationError(HandoffError):

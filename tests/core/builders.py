@@ -27,6 +27,7 @@ from handoff_actors.core.run.scheduling.program import Program
 from handoff_actors.core.run.scheduling.session_load import SessionLoad
 from handoff_actors.graph import DAG, Function, Plan
 from handoff_actors.ids import PeerId, Resources, RunId, WorkerId
+from handoff_actors.stage_mark import runs_stage
 from handoff_actors.wire.messages.directions import FromNode
 from handoff_actors.wire.messages.jobs import FIRST, Arg, Done, Job, Rank, Template, Ticket, WarmObject
 from handoff_actors.wire.messages.runs import (
@@ -51,6 +52,10 @@ def code(*args: object, **kwargs: object) -> None: ...
 
 
 async def async_code(*args: object) -> None: ...
+
+
+@runs_stage
+def stage_code(*args: object) -> None: ...
 
 
 def hook(value: object, source: str, target: str) -> None: ...
@@ -157,6 +162,7 @@ def program_of(*functions: Function) -> Program:
             warm=None
             if spec.warm is None
             else WarmObject(spec.warm.name.encode(), spec.warm.name, spec.warm.idle_s),
+            is_stage=spec.is_stage,
         )
         for number, spec in enumerate(plan.templates)
     ]

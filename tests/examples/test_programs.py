@@ -66,6 +66,37 @@ def test_memory_stays_flat_while_arrays_come_and_go(tmp_path: Path) -> None:
     assert private_mb[3] < private_mb[1] + NOT_AN_ARRAY_MB
 
 
+def test_a_light_is_found_in_frames(tmp_path: Path) -> None:
+    output = run(tmp_path, "frames.py", "--count", "40", "--width", "320")
+
+    assert "found the light in 40 of 40 frames" in output
+    [frames_per_s] = numbers(r"^(\d+) frames/s", output.splitlines()[-1])
+    assert frames_per_s > 0
+
+
+def test_a_file_is_added_up_while_it_is_read(tmp_path: Path) -> None:
+    output = run(tmp_path, "clean_csv.py", "--rows", "20000")
+
+    assert [line.split()[0] for line in output.splitlines()[:5]] == [
+        "Accra",
+        "Bogotá",
+        "Kyoto",
+        "Oslo",
+        "Quito",
+    ]
+    assert "as it should be" in output
+    assert "20,000 rows, " in output
+
+
+def test_requests_that_come_together_are_answered_together(tmp_path: Path) -> None:
+    output = run(tmp_path, "batched_service.py", "--clients", "16", "--requests", "10")
+
+    assert "a wrong request: 422" in output
+    assert "answered 160 of 160 requests" in output
+    [mean] = numbers(r"requests per batch: ([\d.]+)", output)
+    assert mean > 1
+
+
 def test_examples_use_the_cluster_that_is_named(tmp_path: Path, daemons: Daemons) -> None:
     seeds = daemons.cluster(2, "--cpu", "1")[1].address
 

@@ -26,6 +26,7 @@ with atheris.instrument_imports():
     from handoff_actors.wire.messages.jobs import Arg, Call, Done, Job, Ref, Template, Text, Ticket
     from handoff_actors.wire.messages.members import Advert, Hello, Joined, Published, Redeclare
     from handoff_actors.wire.messages.runs import Assign, CancelJobs, Completed, Recall
+    from handoff_actors.wire.messages.stages import StageInput, StageInputLost, StageOutput, StoredItem
     from handoff_actors.wire.messages.values import Chunk, Fetch
 
 
@@ -61,6 +62,11 @@ def seed(corpus: Path) -> None:
         [Recall(RunId(5), [Ticket(3, 1)], room=1), Fetch(1, RunId(5), 3, 0, 1000), Redeclare({"gpu": 0.5})],
         [Chunk(1, 0, 4, memoryview(b"data")), Completed(RunId(5), [Done(3, 1, b"value", 9, 0.1)], {})],
         [CancelJobs(RunId(5), [Ticket(3, 1)]), Joined(advert), Published(advert)],
+        [
+            StageInput(RunId(5), 3, 1, b"rows", [Ref(1, 70_000, [""])]),
+            StageOutput(RunId(5), 3, 1, b"rows", [StoredItem(1, 70_000)]),
+            StageInputLost(RunId(5), 3, 1, 1, "gone"),
+        ],
     ]
     corpus.mkdir(exist_ok=True)
     for number, messages in enumerate(frames):

@@ -9,7 +9,8 @@ import pytest
 
 from handoff_actors.errors import DuplicateFunctionError, InvalidFunctionError
 from handoff_actors.graph import DAG, Argument, Function, collocated
-from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.graph.checks import is_async_generator_code, is_coroutine_code, is_generator_code
+from handoff_actors.graph.plan import check_for_run
 
 
 def add(*values: Any) -> Any:
@@ -85,8 +86,18 @@ INVALID_OPTIONS: list[tuple[str, Any]] = [
     ("priority", 10**9),
     ("priority", -(10**30)),
     ("init", 3),
+    ("finish", 3),
+    ("close", 3),
+    ("on_state_loss", "ignore"),
     ("parallelism", 0),
     ("parallelism", None),
+    ("parallelism", (2, 1)),
+    ("parallelism", (0, 1)),
+    ("parallelism", (1, 2, 3)),
+    ("parallelism", [1, 2]),
+    ("key", "name"),
+    ("key", answer),
+    ("key", generate),
     ("batch_size", 0),
     ("batch_timeout", 0),
     ("kwargs", [1]),
@@ -120,6 +131,9 @@ VALID_OPTIONS: list[tuple[str, Any]] = [
     ("argument_inclusion", "as_list"),
     ("init", dict),
     ("parallelism", 4),
+    ("parallelism", (1, 4)),
+    ("parallelism", (2, 2)),
+    ("key", len),
     ("batch_size", 1),
     ("batch_timeout", 0.5),
     ("kwargs", {"start": 1}),
@@ -143,9 +157,13 @@ def test_valid_option_is_taken_as_it_is(name: str, value: Any) -> None:
         functools.partial(functools.partial(generate)),
     ],
 )
-def test_generator_code_is_refused_with_a_way_out(code: Callable[..., Any]) -> None:
+def test_generator_code_is_refused_by_runs_with_a_way_out(code: Callable[..., Any]) -> None:
+    dag = DAG().add_function(Function("f", [], code))
+
     with pytest.raises(InvalidFunctionError, match="return a list"):
-        DAG().add_function(Function("f", [], code))
+        check_for_run(dag.functions["f"])
+    with pytest.raises(InvalidFunctionError, match="return a list"):
+        DAG().add_function(Function("f", [], code, type="inline"))
 
 
 @pytest.mark.parametrize(
@@ -193,11 +211,33 @@ def test_other_code_is_no_coroutine_code(code: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "is_generator", "is_async"),
+    [
+        (generate, True, False),
+        (functools.partial(Counter().generate), True, False),
+        (GeneratorCallable(), True, False),
+        (generate_async, True, True),
+        (functools.partial(generate_async), True, True),
+        (answer, False, False),
+        (len, False, False),
+    ],
+)
+def test_generators_are_seen_through_their_wrapping(
+    code: Callable[..., Any], is_generator: bool, is_async: bool
+) -> None:
+    assert (is_generator_code(code), is_async_generator_code(code)) == (is_generator, is_async)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("node", "node-a"),
         ("cost", {"cpu": 1}),
         ("init", dict),
+        ("parallelism", 2),
+        ("key", len),
+        ("batch_size", 1),
+        ("batch_timeout", 1.0),
         ("timeout", 1.0),
         ("max_retries", 0),
         ("retry_backoff", (0.0, 1.0, 0.0)),
@@ -221,6 +261,9 @@ def test_inline_function_has_nothing_that_belongs_to_its_consumer(name: str, val
         ("cost", {"cpu": 1}),
         ("code", add),
         ("init", dict),
+        ("parallelism", 2),
+        ("key", len),
+        ("batch_size", 1),
     ],
 )
 def test_input_has_nothing_to_run(name: str, value: Any) -> None:
@@ -228,6 +271,19 @@ def test_input_has_nothing_to_run(name: str, value: Any) -> None:
 
     with pytest.raises(InvalidFunctionError, match=f"no {name} of its own"):
         DAG().add_function(function)
+
+
+@pytest.mark.parametrize("option", [{"finish": list}, {"close": list}, {"on_state_loss": "fail"}])
+@pytest.mark.parametrize("kind", ["regular", "inline"])
+def test_what_becomes_of_a_state_is_asked_only_where_there_is_one(option: dict[str, Any], kind: Any) -> None:
+    [name] = option
+
+    with pytest.raises(
+        InvalidFunctionError, match=re.escape(f"it has no init (kwargs={{'{name}': ...}} passes one to the")
+    ):
+        DAG().add_function(Function("f", [], add, type=kind, **option))
+
+    DAG().add_function(Function("f", [], add, init=dict, **option))
 
 
 def test_input_may_be_pinned() -> None:

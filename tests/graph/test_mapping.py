@@ -3,7 +3,7 @@
 import asyncio
 import operator
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from inspect import iscoroutine
 from typing import Any
@@ -450,3 +450,16 @@ class Values:
     def value_of(self, function_id: FunctionId) -> RunValue | None:
         assert function_id is not None
         return self._value
+
+
+def test_generator_functions_are_no_stages_of_maps() -> None:
+    def spread(item: int) -> Iterator[int]:
+        yield item
+
+    dag = DAG()
+    listed: Handle[list[int]] = dag.call(list, id="list")
+    for over in ([1], listed):
+        with pytest.raises(
+            InvalidFunctionError, match=r"'spread': code is a generator function, .*return a list"
+        ):
+            dag.map(spread, over=over)

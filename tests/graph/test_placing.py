@@ -6,12 +6,14 @@ import re
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import pytest
 
 from handoff_actors.errors import InvalidFunctionError, MissingFunctionError
 from handoff_actors.graph import DAG, Argument, Constant, Function, Handle, Plan
+from handoff_actors.graph.containers import replaced
 from tests.graph.evaluation import values_of_plan
 
 
@@ -269,3 +271,27 @@ def test_handle_of_another_dag_within_a_container_is_refused() -> None:
 
     with pytest.raises(InvalidFunctionError, match="belongs to another DAG"):
         DAG().call(same, {"key": [stranger]})
+
+
+# --- Other members ----------------------------------------------------------------------------------------------
+
+
+def test_objects_within_containers_are_replaced_in_copies() -> None:
+    half, plain, shared = Fraction(1, 2), [1, [2.0]], [Fraction(3)]
+    within_itself: list[Any] = [plain]
+    within_itself.append(within_itself)
+
+    assert replaced(half, Fraction, str) == "1/2"
+    assert replaced("a", Fraction, str) == "a"
+    assert replaced(plain, Fraction, str) is plain
+    assert replaced(within_itself, Fraction, str) is within_itself
+    assert replaced([plain, (half, {"a": [half]})], Fraction, str) == [plain, ("1/2", {"a": ["1/2"]})]
+    copied: Any = replaced([shared, shared], Fraction, str)
+    assert copied == [["3"], ["3"]]
+    assert copied[0] is copied[1]
+
+
+def test_other_objects_are_not_looked_into() -> None:
+    opaque = Opaque(Fraction(1))
+
+    assert replaced(opaque, Fraction, str) is opaque

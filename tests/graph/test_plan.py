@@ -1,5 +1,6 @@
 import functools
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +20,7 @@ from handoff_actors.graph import (
     TemplateSpec,
     collocated,
 )
+from handoff_actors.graph.plan import check_for_run
 
 
 def add(*values: Any) -> Any:
@@ -132,16 +134,38 @@ def test_invalid_dag_has_no_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"init": dict}, {"parallelism": 2}, {"batch_size": 3}, {"batch_timeout": 0.5}]
+    "option",
+    [
+        {"init": dict},
+        {"init": dict, "finish": list},
+        {"parallelism": 2},
+        {"parallelism": (1, 2)},
+        {"key": len},
+        {"batch_size": 3},
+        {"batch_timeout": 0.5},
+    ],
 )
-@pytest.mark.parametrize("kind", ["regular", "inline"])
-def test_options_of_streams_have_no_plan(option: dict[str, Any], kind: Any) -> None:
-    if kind == "inline" and "init" in option:
-        pytest.skip("an inline function has none anyway")
-    [name] = option
+def test_options_of_streams_have_no_plan(option: dict[str, Any]) -> None:
+    name = next(iter(option))
 
     with pytest.raises(InvalidFunctionError, match=f"'a': {name} is an option of streams, and this is a run"):
-        compile_functions(Function("a", [], add, type=kind, **option))
+        compile_functions(Function("a", [], add, **option))
+
+
+def test_one_function_is_checked_for_runs_by_itself() -> None:
+    check_for_run(Function("a", [], add))
+
+    with pytest.raises(InvalidFunctionError, match="'a': key is an option of streams"):
+        check_for_run(Function("a", [], add, key=len))
+
+
+def numbers() -> Iterator[int]:
+    yield 1
+
+
+def test_generator_functions_have_no_plan() -> None:
+    with pytest.raises(InvalidFunctionError, match=r"'b': code is a generator function, .*; return a list"):
+        compile_functions(Function("a", [], add), Function("b", [], numbers))
 
 
 @pytest.mark.parametrize("local", [True, False])

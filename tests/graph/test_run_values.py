@@ -42,7 +42,7 @@ def test_a_value_by_itself_is_a_constant_and_needs_no_place() -> None:
 
 def test_a_value_within_containers_gets_a_place() -> None:
     dag, value = DAG(), RunValue()
-    dag.call(same, [value], key={"a": value}, id="f")
+    dag.call(same, [value], named={"a": value}, id="f")
 
     plan = Plan.compile(dag)
 

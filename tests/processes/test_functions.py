@@ -180,12 +180,15 @@ async def test_remote_traceback_is_part_of_the_local_one(app: App) -> None:
     assert caught.value.attempts == 1
 
 
-async def test_generator_function_is_refused_when_it_is_added() -> None:
+async def test_generator_function_is_refused_before_the_run() -> None:
     def numbers() -> Iterator[int]:
         yield 1
 
-    with pytest.raises(handoff.InvalidFunctionError, match="generator"):
-        single(numbers)
+    with pytest.raises(handoff.InvalidFunctionError, match="code is a generator function"):
+        await handoff.execute_distributed(single(numbers))
+    async with handoff.open_run() as run:
+        with pytest.raises(handoff.InvalidFunctionError, match="code is a generator function"):
+            run.call(numbers)
 
 
 MAIN = textwrap.dedent("""

@@ -44,6 +44,7 @@ from handoff_actors.core.node.events import (
 from handoff_actors.core.node.lifetime import FOREVER
 from handoff_actors.core.node.limits import Limits
 from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.node.stage_events import DiscardItems, PassRows
 from handoff_actors.core.resources import TOLERANCE
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode
@@ -332,8 +333,8 @@ class SimulatedNode:
                 self._cluster.publish(self, effect)
             case ForgetPeer(peer):
                 self._forget_peer(peer)
-            case CheckValue() | TellId():
-                # Nobody removes anything here, or asks for an id.
+            case CheckValue() | TellId() | PassRows() | DiscardItems():
+                # Nobody removes anything here, asks for an id, or runs a stage.
                 pass
             case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._cluster.faults["retired"] += 1

@@ -147,3 +147,14 @@ async def test_run_that_ends_meanwhile_takes_the_rest_along(store: ValueStore) -
     store.give_up_spares()
 
     assert values_in(store.directory) == []
+
+
+def test_what_an_attempt_has_left_of_some_indices_is_discarded(store: ValueStore) -> None:
+    put(store, SMALL, index=7)
+    for name in ("6.1", "7.1", "8.1", "9.1", "7.2", "7.11", "7.1.spare"):
+        (store.directory / f"{RUN:016x}-{name}").write_bytes(SMALL)
+
+    store.discard_all(RUN, range(7, 9), 1)
+
+    left = {path.name.partition("-")[2] for path in store.directory.glob(f"{RUN:016x}-*")}
+    assert left == {"7", "6.1", "9.1", "7.2", "7.11", "7.1.spare"}

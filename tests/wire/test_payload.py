@@ -14,6 +14,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from handoff_actors.wire.payload import (
     joined_code,
     load_code,
 )
+from handoff_actors.wire.pickling import pickled_small
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 _values = st.recursive(
@@ -77,6 +79,20 @@ def test_arrays_come_back_equal_aligned_and_read_only(
         assert array.dtype == copy.dtype
         assert not copy.flags.writeable
         assert copy.ctypes.data % 64 == 0 or not copy.size
+
+
+class Named(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize("value", [0, -(2**80), 1.5, True, None, 2j, "text"])
+def test_numbers_and_short_texts_are_encoded_in_a_short_way_as_all_values_are(value: object) -> None:
+    assert pickled_small(value) == encode(value).to_bytes()
+
+
+@pytest.mark.parametrize("value", ["text" * 500, b"", [], Named.ONE])
+def test_other_values_take_the_long_way(value: object) -> None:
+    assert pickled_small(value) is None
 
 
 def test_arrays_are_views_of_a_mapped_file(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -15,6 +15,10 @@ from handoff_actors.wire.payload import decode, encode, encode_call, encode_code
 from handoff_actors.workers.nested_waits import WaitChanged
 from handoff_actors.workers.pool.pool import WorkerPool
 from handoff_actors.workers.protocol import JobKey, WorkerFailureKind
+from handoff_actors.workers.stage_protocol import from_stage
+
+if TYPE_CHECKING:
+    from handoff_actors.wire.messages.stage_rows import FromStage
 
 RUN = RunId(7)
 SYNC = WorkerId(1)
@@ -75,6 +79,8 @@ class PoolHarness:
         self.last_traces: dict[int, Traces] = {}
         #: Output of functions, in order.
         self.said: list[Said] = []
+        #: What stages have answered: the attempt, rows, and index and size of stored values.
+        self.answers: list[tuple[JobKey, list[FromStage], list[tuple[int, int]]]] = []
         #: Functions that have asked for their ids.
         self.asked: list[JobKey] = []
         self._changed = asyncio.Event()
@@ -118,6 +124,12 @@ class PoolHarness:
 
     def object_made(self, worker: WorkerId, key: bytes, nbytes: int) -> None:
         self._record("made", worker, key)
+
+    def stage_answered(
+        self, worker: WorkerId, key: JobKey, content: bytes, stored: Sequence[tuple[int, int]]
+    ) -> None:
+        self.answers.append((key, from_stage(content), list(stored)))
+        self._changed.set()
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         self.said += said

@@ -38,6 +38,8 @@ from handoff_actors.workers.protocol import (
     JobsPrinted,
     ObjectKept,
     QueueJobs,
+    StageAnswers,
+    StageRows,
     ToWorker,
     WorkerFailureKind,
     WorkerReady,
@@ -100,6 +102,7 @@ def test_each_message_to_a_worker_arrives_as_it_was_sent() -> None:
         ExposeDevices(None),
         GiveBackJobs(),
         CancelJob(KEY),
+        StageRows(KEY, b"rows"),
     ]
     stream = b"".join(map(msgspec.msgpack.encode, sent))
 
@@ -123,6 +126,7 @@ def test_each_message_from_a_worker_arrives_as_it_was_sent() -> None:
         JobsPrinted(((KEY, 3),)),
         WorkerSpoiled(KEY, "why"),
         ObjectKept(b"key", 5),
+        StageAnswers(KEY, b"rows", ((8, 100_000),)),
     ]
     stream = b"".join(map(msgpack.packb, sent))
 

@@ -5,10 +5,15 @@ import atexit
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
-from handoff_actors.client.execute_options import ExecuteOptions, LocalExecuteOptions, OpenRunOptions
+from handoff_actors.client.execute_options import (
+    ExecuteOptions,
+    LocalExecuteOptions,
+    OpenRunOptions,
+    PipelineOptions,
+)
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.growing.session_calls import AHEAD
 from handoff_actors.client.local_node_handle import LocalNodeHandle
@@ -21,6 +26,9 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.workers.child.loading import check_may_start
+
+if TYPE_CHECKING:
+    from handoff_actors.client.streaming.pipeline import Pipeline
 
 ResultT = TypeVar("ResultT")
 
@@ -159,6 +167,17 @@ def open_run(
     """
     with InsideHidden():
         return (session or _session()).open_run(max_pending=max_pending, **options)
+
+
+def stream(dag: DAG, *, session: Session | None = None, **options: Unpack[PipelineOptions]) -> "Pipeline":
+    """Return a stream of items through the functions of a DAG: `async with handoff.stream(dag) as pipeline`.
+
+    :param dag: Graph of functions.
+    :param session: Session to use; None: the default one of this event loop.
+    :param options: Options of `Session.stream`, which has their meanings and the errors raised.
+    """
+    with InsideHidden():
+        return (session or _session()).stream(dag, **options)
 
 
 @inside_hidden

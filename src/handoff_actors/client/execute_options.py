@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from handoff_actors.client.policy import Policy
 from handoff_actors.core.run.endings.retries import Backoff
@@ -14,6 +14,9 @@ from handoff_actors.events import OnEvent
 from handoff_actors.graph.argument import Handle
 from handoff_actors.ids import FunctionId
 from handoff_actors.retry_on import RetryOn
+
+#: What becomes of items of a stream that fail: their errors stand among the results, or are raised.
+ItemErrors = Literal["yield", "raise"]
 
 
 class SessionOptions(TypedDict, total=False):
@@ -115,6 +118,39 @@ class OpenRunOptions(TypedDict, total=False):
     modules_by_value: Sequence[ModuleType | str]
     #: Number of functions that functions of the run may add.
     max_functions: int
+
+
+class PipelineOptions(TypedDict, total=False):
+    """The options of `Session.stream`, which describes each at length, with its default."""
+
+    #: Number of items in flight at most.
+    in_flight: int
+    #: Size of their values at most, in MB.
+    in_flight_mb: float
+    #: Give results in the order of the pushes.
+    ordered: bool
+    #: Seconds that a function with several inputs waits for the rest of an item.
+    join_timeout: float | None
+    #: Errors of items stand among the results, or are raised.
+    errors: ItemErrors
+    #: Number of further attempts at an item.
+    max_retries: int
+    #: Rule that chooses nodes: a name, or an object of your own.
+    allocation_strategy: str | Policy
+    #: Names of the only nodes to use.
+    nodes: Collection[str] | None
+    #: Seconds to wait for a node that could hold a function, before AllocationError.
+    allocation_timeout: float
+    #: Callback for the starts and ends of the functions' workers.
+    on_event: OnEvent | None
+    #: Bring printed lines and log records home; "raw": without escapes.
+    output: OutputOption
+    #: Environment variables for all functions.
+    env_vars: Mapping[str, str] | None
+    #: Working directory for all functions.
+    working_dir: str | PurePath | None
+    #: Modules whose code is sent along.
+    modules_by_value: Sequence[ModuleType | str]
 
 
 class ExecuteOptions(LocalExecuteOptions, total=False):

@@ -51,6 +51,7 @@ from handoff_actors.wire.messages.runs import (
     Stopped,
     WorkerRetired,
 )
+from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 from handoff_actors.wire.messages.values import Fetch
 from handoff_actors.workers.child.loading import check_may_start
 from handoff_actors.workers.question_protocol import Surroundings
@@ -375,6 +376,10 @@ class Hub:
                 runner = self.runs.get(message.run)
                 if runner is not None:
                     runner.message_received(name, message)
+            case StageOutput() | StageInputLost():
+                listener = self.runs.stage_listeners.get(message.run)
+                if listener is not None:
+                    listener(name, message)
             case Crashed():
                 for runner in self.runs.all():
                     runner.message_received(name, message)

@@ -26,6 +26,7 @@ from handoff_actors.errors import InvalidAddressError
 from handoff_actors.events import OnEvent
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.checks import check_id
+from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.environment import Environment, is_directory_name, is_env_vars
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Index, Resources
@@ -158,7 +159,7 @@ class RunSettings(Struct, frozen=True, kw_only=True):
         """The options as the run machine takes them. Raises ValueError, TypeError."""
         cached = cached_functions(plan)
         return RunOptions(
-            policy=self._policy(),
+            policy=self.policy(),
             # What is cached has to be here to be written.
             wanted=self._wanted(plan).union(cached),
             max_retries=self.max_retries,
@@ -178,7 +179,8 @@ class RunSettings(Struct, frozen=True, kw_only=True):
             load=load,
         )
 
-    def _policy(self) -> PlacementPolicy:
+    def policy(self) -> PlacementPolicy:
+        """The rule that chooses nodes. Raises ValueError, TypeError."""
         if isinstance(self.allocation_strategy, str):
             policy = POLICIES.get(self.allocation_strategy)
             if policy is None:
@@ -217,6 +219,18 @@ def calling_function() -> Ancestor | None:
     """The function that this code runs in; None in an app."""
     job = running_job()
     return None if job is None else Ancestor(*job)
+
+
+def check_dag(dag: object) -> None:
+    """Raise TypeError for anything that is no DAG."""
+    if isinstance(dag, Handle):
+        raise TypeError(
+            f"a run is of a DAG, not of {repr_of(dag)}: pass the DAG, and fetch=handle to have its result"
+        )
+    if not isinstance(dag, DAG):
+        raise TypeError(
+            f"a run is of a DAG, not of {repr_of(dag)}: dag = handoff.new(), then dag.call(f, ...)"
+        )
 
 
 def check_resources(capabilities: Mapping[str, float]) -> Resources:

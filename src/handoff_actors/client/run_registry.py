@@ -47,6 +47,7 @@ from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
+    from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 
 
 #: Encodes the plan of functions that are added to a run, and finds out which of them need not run.
@@ -102,9 +103,13 @@ class RunRegistry:
         self._session = secrets.token_hex(8)
         #: Names of the app's own modules that values of the session may refer to.
         self.own_modules: set[str] = set()
+        #: Gets what stages of a run say, with the name of their node.
+        self.stage_listeners: dict[RunId, Callable[[str, StageOutput | StageInputLost], None]] = {}
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
+        #: Get the names of nodes that are gone.
+        self._loss_listeners: dict[RunId, Callable[[str], None]] = {}
 
     async def execute(
         self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool, began: Began | None = None
@@ -209,10 +214,18 @@ class RunRegistry:
         return replace(options, may_start_node=self._cluster.may_start_node, is_open=is_open)
 
     def _encoding(self, settings: RunSettings, listening: Listening) -> EncodingOptions:
-        modules = (*settings.modules(), *self._modules_by_value)
         return EncodingOptions(
-            INLINE_LIMIT, listening, modules, self._session, settings.retry_on, self.own_modules
+            INLINE_LIMIT,
+            listening,
+            self.by_value(settings),
+            self._session,
+            settings.retry_on,
+            self.own_modules,
         )
+
+    def by_value(self, settings: RunSettings) -> tuple[ModuleType, ...]:
+        """The modules whose code is sent along with a run. Raises ImportError, TypeError."""
+        return (*settings.modules(), *self._modules_by_value)
 
     async def _encode_part(
         self, runner: RunnerActor, plan: Plan, *, settings: RunSettings, encoding: EncodingOptions
@@ -260,6 +273,21 @@ class RunRegistry:
     def get(self, run: RunId) -> RunnerActor | None:
         """A run that is going on; None for any other."""
         return self._runs.get(run)
+
+    def add_stream(
+        self,
+        run: RunId,
+        stage_said: "Callable[[str, StageOutput | StageInputLost], None]",
+        node_lost: Callable[[str], None],
+    ) -> None:
+        """Have a stream hear what the functions of its run say, and which nodes are gone."""
+        self.stage_listeners[run] = stage_said
+        self._loss_listeners[run] = node_lost
+
+    def remove_stream(self, run: RunId) -> None:
+        """Undo `add_stream`."""
+        self.stage_listeners.pop(run, None)
+        self._loss_listeners.pop(run, None)
 
     def said(self, name: str, output: Output) -> None:
         """Pass on lines that functions on a node have printed or logged."""
@@ -333,6 +361,10 @@ class RunRegistry:
                 allowed = self._allowed.get(run)
                 if allowed is None or event.name in allowed:
                     runner.feed(event)
+        if isinstance(event, NodeDown):
+            # Their runs have begun to start other workers.
+            for lost in list(self._loss_listeners.values()):
+                lost(event.name)
         self.tell_of_room()
 
     def tell_of_room(self) -> None:

@@ -25,6 +25,7 @@ from handoff_actors.client.hub import Hub
 from handoff_actors.client.local_node_handle import LocalNodeHandle
 from handoff_actors.client.options import (
     RunSettings,
+    check_dag,
     check_join_wait,
     check_names,
     check_resources,
@@ -49,7 +50,6 @@ from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import FunctionId, Resources
 from handoff_actors.retry_on import RetryOn
-from handoff_actors.text import repr_of
 from handoff_actors.transport.keys import ClusterKey
 from handoff_actors.workers.child.loading import check_may_start
 from handoff_actors.workers.child.running_job import is_worker
@@ -425,7 +425,7 @@ class Session(CallingSession):
         return self._hub.runs.explain(dag_id)
 
     async def _execute(self, dag: DAG, settings: RunSettings, *, local: bool = False) -> Run:
-        _check_dag(dag)
+        check_dag(dag)
         check_may_start("a run")
         self._hub.check_process()
         closings = self._hub.closings
@@ -475,15 +475,3 @@ class Session(CallingSession):
         from handoff_actors.client.html_forms import session_form  # noqa: PLC0415 - few programs are notebooks
 
         return session_form(self._hub.standing())
-
-
-def _check_dag(dag: object) -> None:
-    """Raise TypeError for anything that is no DAG."""
-    if isinstance(dag, Handle):
-        raise TypeError(
-            f"a run is of a DAG, not of {repr_of(dag)}: pass the DAG, and fetch=handle to have its result"
-        )
-    if not isinstance(dag, DAG):
-        raise TypeError(
-            f"a run is of a DAG, not of {repr_of(dag)}: dag = handoff.new(), then dag.call(f, ...)"
-        )

@@ -27,7 +27,6 @@ _MOST_OF_COST = 1500
 _MOST_PLAIN = 5
 #: A priority is sent as a number of 64 bits.
 _MOST_PRIORITY = 1e9
-_GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 def check_id(function_id: FunctionId) -> None:
@@ -45,9 +44,10 @@ def check_function(function: Function) -> None:
     """Raise InvalidFunctionError for the first field that is invalid, missing, or not allowed for the type."""
     _check_options(function)
     if function.type == "regular":
-        _check_code(function, "code", function.code)
+        # In a stream it may be a generator function.
+        _check_code(function, _call_fault("code", function.code), function.code)
     elif function.type == "inline":
-        _check_code(function, "code", function.code)
+        _check_code(function, code_fault("code", function.code), function.code)
         _refuse(function, _NOT_OF_INLINE, "an inline function is part of each function that takes its result")
     else:
         _refuse(function, _NOT_OF_INPUT, "an input is what a stream is given")
@@ -63,11 +63,21 @@ def is_coroutine_code(code: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(_called(code))
 
 
-def _is_generator_code(code: Callable[..., object]) -> bool:
+def is_generator_code(code: Callable[..., object]) -> bool:
+    """True if calling `code` gives a generator, also an async one, through partials, methods and `__call__`."""
+    return _has_flag(code, inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+
+
+def is_async_generator_code(code: Callable[..., object]) -> bool:
+    """True if calling `code` gives an async generator, also through partials, methods and `__call__`."""
+    return _has_flag(code, inspect.CO_ASYNC_GENERATOR)
+
+
+def _has_flag(code: Callable[..., object], flags: int) -> bool:
     called = _called(code)
     function = called.__func__ if isinstance(called, MethodType) else called
-    # The same check as inspect's, without its detours: it is made for each function that is added.
-    return isinstance(function, FunctionType) and bool(function.__code__.co_flags & _GENERATOR_FLAGS)
+    # The same check as inspect's, without its detours: it is made for the functions of each run.
+    return isinstance(function, FunctionType) and bool(function.__code__.co_flags & flags)
 
 
 def _called(code: Callable[..., object]) -> Callable[..., object]:
@@ -115,6 +125,16 @@ def _is_whole(value: object) -> bool:
 
 def _is_whole_from(least: int, value: object) -> bool:
     return _is_whole(value) and _amount(value) >= least
+
+
+def _is_parallelism(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 2 and all(map(_is_parallelism, value)) and value[0] <= value[1]  # noqa: PLR2004 - a pair
+    return _is_whole_from(1, value)
+
+
+def _is_key(value: object) -> bool:
+    return callable(value) and not is_coroutine_code(value) and not is_generator_code(value)
 
 
 def _is_priority(value: object) -> bool:
@@ -203,18 +223,32 @@ _OPTIONS: tuple[tuple[str, object, Callable[[object], bool], str], ...] = (
     ("run_if", "success", ("success", "always", "failure").__contains__, "'success', 'always' or 'failure'"),
     ("when", None, _is_when, "None, the handle or id of a function, a StoredValue, or a list of them"),
     ("init", None, callable, "None or a callable"),
-    ("parallelism", 1, partial(_is_whole_from, 1), "a whole number of 1 or more"),
+    ("finish", None, callable, "None or a callable"),
+    ("close", None, callable, "None or a callable"),
+    ("on_state_loss", None, ("fail", "restart").__contains__, "None, 'fail' or 'restart'"),
+    ("parallelism", 1, _is_parallelism, "a whole number of 1 or more, or two of them, (least, most)"),
+    (
+        "key",
+        None,
+        _is_key,
+        "None or a plain function of a result (it is an option of streams; kwargs={'key': ...} passes one to the function)",
+    ),
     ("batch_size", None, partial(_is_whole_from, 1), "None or a whole number of 1 or more"),
     ("batch_timeout", None, _is_positive, "None or a number of seconds above 0"),
 )
 _DEFAULTS = tuple(default for _, default, _, _ in _OPTIONS)
+#: Fields that say what becomes of a state.
+_OF_STATE = ("finish", "close", "on_state_loss")
+#: Fields of the stages of streams.
+_OF_STAGES = ("init", *_OF_STATE, "parallelism", "key", "batch_size", "batch_timeout")
+_DEFAULT_OF: Mapping[str, object] = {name: default for name, default, _, _ in _OPTIONS}
 _option_values = attrgetter(*(name for name, _, _, _ in _OPTIONS))
 
 #: Fields that belong to the function that runs, and so not to an inline one, which is computed within it.
 _NOT_OF_INLINE = (
     "node",
     "cost",
-    "init",
+    *_OF_STAGES,
     "timeout",
     "max_retries",
     "retry_backoff",
@@ -232,7 +266,7 @@ _NOT_OF_INPUT = (
     "cost",
     "code",
     "cache",
-    "init",
+    *_OF_STAGES,
     "env_vars",
     "working_dir",
     "run_if",
@@ -247,22 +281,38 @@ def _check_options(function: Function) -> None:
     for (name, default, is_valid, requirement), value in zip(_OPTIONS, values, strict=True):
         if value is not default and not is_valid(value):
             raise InvalidFunctionError(function.id, f"{name} must be {requirement}, not {repr_of(value)}")
+    if function.init is None:
+        _refuse_without_state(function)
 
 
-def _check_code(function: Function, name: str, code: object) -> None:
-    if fault := code_fault(name, code):
+def _refuse_without_state(function: Function) -> None:
+    for name in _OF_STATE:
+        if getattr(function, name) is not None:
+            reason = (
+                f"{name} is an option of stages that have a state, which init makes, and it has no init"
+                f" (kwargs={{{name!r}: ...}} passes one to the function)"
+            )
+            raise InvalidFunctionError(function.id, reason)
+
+
+def _check_code(function: Function, fault: str, code: object) -> None:
+    if fault:
         hint = "; pass the function itself, dag.call(f, 3), not what it returns, dag.call(f(3))"
         is_a_value = code is not None and not callable(code)
         raise InvalidFunctionError(function.id, f"{fault}{hint if is_a_value else ''}")
 
 
 def code_fault(name: str, code: object) -> str:
-    """Say why this can't be the code of a function; "" if it can."""
+    """Say why this can't be the code of a function that gives one result; "" if it can."""
     if not callable(code):
-        return f"{name} must be a callable, not {repr_of(code)}"
-    if _is_generator_code(code):
+        return _call_fault(name, code)
+    if is_generator_code(code):
         return f"{name} is a generator function, and generators cannot travel; return a list of the items"
     return ""
+
+
+def _call_fault(name: str, code: object) -> str:
+    return "" if callable(code) else f"{name} must be a callable, not {repr_of(code)}"
 
 
 def cost_fault(cost: object) -> str:
@@ -273,7 +323,7 @@ def cost_fault(cost: object) -> str:
 def _refuse(function: Function, names: Iterable[str], why: str) -> None:
     for name in names:
         value = getattr(function, name)
-        if value is not None and value not in ((), {}, "success"):
+        if value is not None and value not in ((), {}, _DEFAULT_OF.get(name)):
             raise InvalidFunctionError(function.id, f"{why}, so it has no {name} of its own")
 
 
@@ -283,7 +333,7 @@ def _check_arg(function: Function, arg: object) -> None:
         for name in ("serialize", "deserialize"):
             hook = getattr(arg, name)
             if hook is not None:
-                _check_code(function, name, hook)
+                _check_code(function, code_fault(name, hook), hook)
     elif not _is_hashable(arg):
         reason = f"args are ids of functions, and {repr_of(arg)} cannot be one; values go into extra_args or Constant(...)"
         raise InvalidFunctionError(function.id, reason)

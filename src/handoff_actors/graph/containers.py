@@ -5,11 +5,14 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from functools import lru_cache
-from typing import Any, Final
+from operator import is_not
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
 from handoff_actors.attributes import own_attribute
+
+PartT = TypeVar("PartT")
 
 #: Values of these types are no containers. The search asks for these first, as most values are of them.
 PLAIN: Final = frozenset({int, float, str, bytes, bool, type(None), complex, bytearray})
@@ -39,6 +42,31 @@ def container_of(kind: type) -> Container | None:
     if isinstance(getattr(kind, "__dataclass_fields__", None), dict):
         return _DATACLASS
     return None
+
+
+def replaced(value: object, kind: type[PartT], replace: Callable[[PartT], object]) -> object:
+    """Return a value with other objects in the place of those of one type, which is not plain; itself if it has none."""
+    return _replaced(value, kind, replace, {})
+
+
+def _replaced(
+    value: object, kind: type[PartT], replace: Callable[[PartT], object], copies: dict[int, object]
+) -> object:
+    if isinstance(value, kind):
+        return replace(value)
+    own: type = type(value)
+    container = None if own in PLAIN else container_of(own)
+    if container is None:
+        return value
+    if id(value) not in copies:
+        # A container that holds itself stays as it is.
+        copies[id(value)] = value
+        members = container.members(value)
+        if not PLAIN.issuperset(map(type, members)):
+            new = [_replaced(member, kind, replace, copies) for member in members]
+            if any(map(is_not, new, members)):
+                copies[id(value)] = container.copy(value, new)
+    return copies[id(value)]
 
 
 def _itself(value: Collection[object]) -> Collection[object]:

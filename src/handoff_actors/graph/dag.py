@@ -1,13 +1,12 @@
 """A graph of functions, built up one by one."""
 
-import inspect
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 from uuid import uuid4
 
 from handoff_actors.errors import DagError, DuplicateFunctionError, InvalidFunctionError
@@ -21,11 +20,19 @@ from handoff_actors.graph.argument import (
     SharedValue,
 )
 from handoff_actors.graph.checks import check_function, check_id
-from handoff_actors.graph.containers import PLAIN
-from handoff_actors.graph.function import ArgumentInclusion, Code, Conditions, Function, FunctionType, RunIf
-from handoff_actors.graph.mapping import NONE_GIVEN, Around, MappedHandle, mapped, source_of
+from handoff_actors.graph.function import (
+    ArgumentInclusion,
+    Code,
+    Conditions,
+    Function,
+    FunctionType,
+    OnStateLoss,
+    RunIf,
+)
+from handoff_actors.graph.interfaces import RunValues
+from handoff_actors.graph.mapping import NONE_GIVEN, MappedHandle, mapped, name_of, source_of
 from handoff_actors.graph.parameters import OPTIONS, check_calls, options_of, parameter_names
-from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_flat, is_result
+from handoff_actors.graph.placing import Placing, Skeleton, holds_result, is_plain, is_result
 from handoff_actors.graph.subgraph import Subgraph
 from handoff_actors.graph.task import options_of_task
 from handoff_actors.graph.validation import collocation_roots, dependency_order
@@ -34,13 +41,6 @@ from handoff_actors.retry_on import RetryOn
 from handoff_actors.text import repr_of, str_of
 
 ResultT = TypeVar("ResultT")
-
-
-class RunValues(Protocol):
-    """The values of a run."""
-
-    def value_of(self, function_id: FunctionId) -> RunValue | None:
-        """Return the value of a function; None if it has none."""
 
 
 def _no_run() -> None:
@@ -95,7 +95,7 @@ class DAG:
             function = replace(function, node=Collocated(self._own_id(function.id, function.node.id)))
         if function.when is not None:
             function = replace(function, when=self._conditions(function.id, function.when))
-        if function.extra_args or function.kwargs or not all(map(_is_plain, function.args)):
+        if function.extra_args or function.kwargs or not all(map(is_plain, function.args)):
             function = self._with_results(function)
         check_function(function)
         if function.cost:
@@ -136,7 +136,11 @@ class DAG:
         run_if: RunIf = ...,
         when: Conditions = ...,
         init: Code | None = ...,
-        parallelism: int = ...,
+        finish: Code | None = ...,
+        close: Code | None = ...,
+        on_state_loss: OnStateLoss | None = ...,
+        parallelism: int | tuple[int, int] = ...,
+        key: Code | None = ...,
         batch_size: int | None = ...,
         batch_timeout: float | None = ...,
         **keywords: object,
@@ -164,7 +168,11 @@ class DAG:
         run_if: RunIf = ...,
         when: Conditions = ...,
         init: Code | None = ...,
-        parallelism: int = ...,
+        finish: Code | None = ...,
+        close: Code | None = ...,
+        on_state_loss: OnStateLoss | None = ...,
+        parallelism: int | tuple[int, int] = ...,
+        key: Code | None = ...,
         batch_size: int | None = ...,
         batch_timeout: float | None = ...,
         **keywords: object,
@@ -192,7 +200,11 @@ class DAG:
         run_if: RunIf = ...,
         when: Conditions = ...,
         init: Code | None = ...,
-        parallelism: int = ...,
+        finish: Code | None = ...,
+        close: Code | None = ...,
+        on_state_loss: OnStateLoss | None = ...,
+        parallelism: int | tuple[int, int] = ...,
+        key: Code | None = ...,
         batch_size: int | None = ...,
         batch_timeout: float | None = ...,
         **keywords: object,
@@ -478,21 +490,6 @@ def new() -> DAG:
     return DAG()
 
 
-def _is_plain(arg: FunctionId) -> bool:
-    """True if an arg certainly is, and holds, no handle."""
-    return type(arg) in PLAIN or (type(arg) is Constant and is_flat(arg.value))
-
-
 def set_latest_run(dag: DAG, values: RunValues) -> None:
     """Have handles of a DAG stand for the values of a run in other DAGs, for as long as `values` are referred to."""
     dag.latest_run = weakref.ref(values)
-
-
-def name_of(fn: object) -> str:
-    """Return the name that ids of a function's calls begin with."""
-    while isinstance(fn, partial | Around):
-        fn = fn.func if isinstance(fn, partial) else fn.__wrapped__
-    if fn is None:
-        return "input"
-    named = fn if inspect.isroutine(fn) or isinstance(fn, type) else type(fn)
-    return named.__name__.strip("<>")

@@ -19,6 +19,7 @@ from handoff_actors.graph.placing import Skeleton
 from handoff_actors.graph.spec import ArgSpec, CallSpec, Hook, HookId, ListOf, NodeOf, TemplateSpec, WarmSpec
 from handoff_actors.ids import FunctionId, Index, Resources
 from handoff_actors.retry_on import RetryOn
+from handoff_actors.stage_mark import is_stage_code
 from handoff_actors.time_spans import seconds_in
 
 #: Calls nest as deep as inline functions and hooks do, in messages and on the stack of a worker; msgspec gives up
@@ -54,7 +55,7 @@ class Fold:
         self._first_hook = first_hook
         self._ignore_cost = ignore_cost
         inline_ids = [function_id for function_id in order if functions[function_id].type == "inline"]
-        _check_inline_sizes([functions[function_id] for function_id in inline_ids])
+        check_inline_sizes([functions[function_id] for function_id in inline_ids])
         self._inline_place = {function_id: place for place, function_id in enumerate(inline_ids)}
         self._template_numbers: dict[object, int] = {}
         #: The function whose template number was looked up last, and that number.
@@ -252,6 +253,7 @@ class Fold:
                     run_if=run_if,
                     conditions=conditions,
                     cache_s=None if cache is None else seconds_in("cache", cache),
+                    is_stage=is_stage_code(code),
                 )
             )
         return number
@@ -293,7 +295,7 @@ class _Consumer(Struct):
     environment: Environment | None
 
 
-def _check_inline_sizes(inlines: Sequence[Function]) -> None:
+def check_inline_sizes(inlines: Sequence[Function]) -> None:
     """Raise InvalidFunctionError for more inline calls than can be sent or evaluated. `inlines`: producers first."""
     depths: dict[FunctionId, int] = {}
     sizes: dict[FunctionId, int] = {}

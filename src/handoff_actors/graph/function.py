@@ -15,6 +15,7 @@ from handoff_actors.text import repr_of
 FunctionType = Literal["regular", "inline", "input"]
 ArgumentInclusion = Literal["variadic", "as_list"]
 RunIf = Literal["success", "always", "failure"]
+OnStateLoss = Literal["fail", "restart"]
 #: The id of a function, or its handle; a list of several.
 Conditions: TypeAlias = FunctionId | list[FunctionId]
 Code = Callable[..., object]
@@ -57,7 +58,7 @@ class Function:
     retry_backoff: tuple[float, float, float] | None = None
     #: Exception classes, or a function of the exception, that allow a retry; None: the run's setting.
     retry_on: RetryOn = None
-    #: Seconds per attempt; None: the run's setting.
+    #: Seconds per attempt; None: the run's setting. In a stream: per item, or batch, or result of a generator; None: no limit.
     timeout: float | None = None
     #: Higher runs first, among functions that are ready.
     priority: int = 0
@@ -76,13 +77,23 @@ class Function:
     #: A function, or a list of several, by id or handle: the function is skipped, and its result is `SKIP`, unless
     #: the results of all of them are true. Values of other runs may stand there, too.
     when: Conditions = None
-    #: Streams only: called once per worker; makes the state that `code` is given first.
+    #: Streams only: called once per worker; makes the state that `code` is given first, and returns last: (result, state).
     init: Code | None = None
-    #: Streams only: workers of this stage.
-    parallelism: int = 1
-    #: Streams only: `code` gets a list of up to this many argument tuples.
+    #: Streams only: called with the state once no item follows; returns, or generates, the results that are left.
+    finish: Code | None = None
+    #: Streams only: called with the state last of all, to release what it holds.
+    close: Code | None = None
+    #: Streams only: "restart" goes on with a fresh state after the loss of a worker, "fail" ends the stream. None: "fail" where
+    #: `code` has returned another object than the state that it was given, which then was data; else "restart".
+    on_state_loss: OnStateLoss | None = None
+    #: Streams only: workers of this stage; or (least, most), between which their number follows the queue. Items at a time of a
+    #: coroutine function, which has one worker.
+    parallelism: int | tuple[int, int] = 1
+    #: Streams only: gives the key of the result that the function takes; equal keys go to the same worker.
+    key: Code | None = None
+    #: Streams only: `code` gets a list of up to this many argument tuples, and returns as long a list.
     batch_size: int | None = None
-    #: Streams only: seconds after which an incomplete batch goes out.
+    #: Streams only: seconds after its first item at which an incomplete batch goes out.
     batch_timeout: float | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +129,11 @@ class TaskOptions(TypedDict, total=False):
     working_dir: str | PurePath | None
     run_if: RunIf
     init: Code | None
-    parallelism: int
+    finish: Code | None
+    close: Code | None
+    on_state_loss: OnStateLoss | None
+    parallelism: int | tuple[int, int]
+    key: Code | None
     batch_size: int | None
     batch_timeout: float | None
 

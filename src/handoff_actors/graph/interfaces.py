@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from handoff_actors.graph.argument import Handle
+from handoff_actors.graph.argument import Handle, RunValue
 from handoff_actors.graph.function import Code, Function
 from handoff_actors.ids import FunctionId
 
@@ -36,3 +36,10 @@ class AnyDag(Protocol):
     def _fresh_id(self, fn: Code | None) -> str: ...
 
     def _fresh_name(self, name: str) -> str: ...
+
+
+class RunValues(Protocol):
+    """The values of a run."""
+
+    def value_of(self, function_id: FunctionId) -> RunValue | None:
+        """Return the value of a function; None if it has none."""

@@ -8,9 +8,10 @@ The list of all results is the result of one more function, in the order of the 
 as between two stages of a chain.
 """
 
+import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar, overload
 
@@ -24,7 +25,7 @@ from handoff_actors.graph.argument import (
     ItemsOf,
     RunValue,
 )
-from handoff_actors.graph.checks import is_coroutine_code
+from handoff_actors.graph.checks import code_fault, is_coroutine_code, is_generator_code
 from handoff_actors.graph.function import Code, Function
 from handoff_actors.graph.interfaces import AnyDag
 from handoff_actors.graph.placing import holds_result
@@ -159,6 +160,21 @@ class _Expanding(Around):
 def _count_regular(dag: AnyDag, first: int) -> int:
     """Count those of the first functions of a graph that are not computed within others."""
     return sum(function.type == "regular" for function in islice(dag.functions.values(), first))
+
+
+def name_of(fn: object) -> str:
+    """Return the name that ids of a function's calls begin with."""
+    while isinstance(fn, partial | Around):
+        fn = fn.func if isinstance(fn, partial) else fn.__wrapped__
+    if fn is None:
+        return "input"
+    named = fn if inspect.isroutine(fn) or isinstance(fn, type) else type(fn)
+    return named.__name__.strip("<>")
+
+
+def adds_functions(code: object) -> bool:
+    """Tell whether code is that of a map, a filter or a reduction over a result."""
+    return isinstance(code, _Expanding)
 
 
 def adds_cached(code: Code) -> bool:
@@ -409,6 +425,8 @@ def _id_of(dag: AnyDag, kind: str, options: dict[str, Any]) -> tuple[FunctionId,
 def _checked(dag: AnyDag, fn: Callable[..., Any], options: dict[str, Any], count: int) -> Callable[..., Any]:
     """Raise InvalidFunctionError for code or options that can't be those of the functions of items."""
     own = {name: _without_results(value) for name, value in options.items() if name != "id"}
+    if is_generator_code(fn):
+        raise InvalidFunctionError(name_of(fn), code_fault("code", fn))
     scratch = type(dag)()
     scratch.call(fn, *([None] * count), **own)
     scratch.validate()

@@ -228,11 +228,22 @@ _recent: Final[dict[tuple[int, int, tuple[str, ...]], _Recent]] = {}
 
 
 def _check_call(function: Function, parameters: Parameters) -> None:
-    # In a stream, code gets its state, or a batch.
-    if function.init is None and function.batch_size is None:
+    # In a stream, code gets its state, or a batch: see `check_stage_call`.
+    if function.init is None and function.batch_size is None and function.batch_timeout is None:
         reason = parameters.misfit(*_shape(function))
         if reason is not None:
             raise InvalidFunctionError(function.id, f"can't be called with its arguments: {reason}")
+
+
+def check_stage_call(
+    function_id: FunctionId, name: str, code: object, count: int, keywords: Collection[str] = ()
+) -> None:
+    """Raise InvalidFunctionError if code of a stage can't be called with so many arguments by position, and these by name."""
+    parameters, _ = _parameters_of(code)
+    reason = None if parameters is None else parameters.misfit(count, keywords)
+    if reason is not None:
+        called = "can't be called with its arguments" if name == "code" else f"its {name} can't be called so"
+        raise InvalidFunctionError(function_id, f"{called}: {reason}")
 
 
 def _shape(function: Function) -> tuple[int, Collection[str]]:

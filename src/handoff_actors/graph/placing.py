@@ -52,6 +52,11 @@ def is_flat(value: object) -> bool:
     return type(value) is list and len(value) <= MOST_SEARCHED and PLAIN.issuperset(map(type, value))
 
 
+def is_plain(arg: FunctionId) -> bool:
+    """True if one of a function's args certainly is, and holds, no handle."""
+    return type(arg) in PLAIN or (type(arg) is Constant and is_flat(arg.value))
+
+
 def _is_found_in(values: Collection[object]) -> bool:
     pending = [values]
     entered: set[int] = set()

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from handoff_actors.errors import InvalidFunctionError
 from handoff_actors.graph.argument import Constant, Handle
+from handoff_actors.graph.checks import code_fault
 from handoff_actors.graph.fold import Fold
 from handoff_actors.graph.function import Function
 from handoff_actors.graph.parameters import check_calls
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ArgSpec", "CallSpec", "Hook", "HookId", "ListOf", "NodeOf", "Plan", "TemplateSpec"]
 
-_STREAM_OPTIONS: Final = ("init", "parallelism", "batch_size", "batch_timeout")
-_NO_STREAM: Final = (None, 1, None, None)
+_STREAM_OPTIONS: Final = ("init", "parallelism", "key", "batch_size", "batch_timeout")
+_NO_STREAM: Final = (None, 1, None, None, None)
 _stream_options = attrgetter(*_STREAM_OPTIONS)
 #: The index of the first function in `Plan.outer`: no plan has as many of its own.
 OUTER: Final = 1 << 40
@@ -237,8 +238,13 @@ def _edges(folded: _Folded) -> _Edges:
 
 def _regular_functions(functions: Iterable[Function]) -> list[Function]:
     regular: list[Function] = []
+    latest: object = None
     for function in functions:
-        check_for_run(function)
+        # Functions of the same code mostly come one after the other.
+        if function.code is not latest:
+            latest = function.code
+            _check_code(function)
+        _check_use(function)
         if function.type == "regular":
             regular.append(function)
     return regular
@@ -246,9 +252,20 @@ def _regular_functions(functions: Iterable[Function]) -> list[Function]:
 
 def check_for_run(function: Function) -> None:
     """Raise InvalidFunctionError for a function that has a place only in a stream, or can never run."""
+    _check_code(function)
+    _check_use(function)
+
+
+def _check_code(function: Function) -> None:
+    if function.code is not None and (fault := code_fault("code", function.code)):
+        raise InvalidFunctionError(function.id, fault)
+
+
+def _check_use(function: Function) -> None:
     if (
         function.init is not None
         or function.parallelism != 1
+        or function.key is not None
         or function.batch_size is not None
         or function.batch_timeout is not None
     ):
@@ -270,7 +287,7 @@ def _is_for_streams(function: Function) -> InvalidFunctionError:
     name = next(compress(_STREAM_OPTIONS, map(ne, given, _NO_STREAM)))
     reason = (
         f"{name} is an option of streams, and this is a run, in which it would have no effect: leave it out, and have"
-        " the function itself make what it needs"
+        f" the function itself make what it needs; kwargs={{{name!r}: ...}} passes one to the function"
     )
     return InvalidFunctionError(function.id, reason)
 

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.containers import PLAIN
-from handoff_actors.graph.dag import name_of
 from handoff_actors.graph.function import Code, Function
+from handoff_actors.graph.mapping import name_of
 from handoff_actors.graph.parameters import counts_of
 from handoff_actors.graph.placing import holds_result
 from handoff_actors.graph.plan import ArgSpec, Plan, TemplateSpec

@@ -71,6 +71,8 @@ class TemplateSpec(Struct, frozen=True):
     warm: WarmSpec | None = None
     #: Seconds for which results are cached; None: they are not.
     cache_s: float | None = None
+    #: The code runs a stage of a stream.
+    is_stage: bool = False
 
 
 class Hook(Struct, frozen=True, array_like=True):

@@ -157,6 +157,13 @@ class ValueStore:
         """Drop the result of an attempt, if its worker has left one."""
         give_up_room(self._attempt_path(run, index, attempt), self.disk)
 
+    def discard_all(self, run: RunId, indices: range, attempt: Attempt) -> None:
+        """Drop whatever an attempt has left as results of these indices."""
+        for path in self.directory.glob(f"{run:016x}-*.{attempt}"):
+            index, _, _ = path.name.partition("-")[2].partition(".")
+            if index.isdecimal() and int(index) in indices:
+                give_up_room(path, self.disk)
+
     def view(self, run: RunId, index: Index) -> memoryview | None:
         """Map a value and return its bytes; None if it is not here."""
         view = self._views.get((run, index))

@@ -145,8 +145,23 @@ class DefineModules(NamedTuple):
     tag: int = 7
 
 
+class StageRows(NamedTuple):
+    """Rows for a stage that this worker runs, see `workers.stage_protocol`. Sync workers only."""
+
+    key: JobKey
+    content: bytes
+    tag: int = 8
+
+
 ToWorker = (
-    DefineTemplate | QueueJobs | DropTemplates | ExposeDevices | GiveBackJobs | CancelJob | DefineModules
+    DefineTemplate
+    | QueueJobs
+    | DropTemplates
+    | ExposeDevices
+    | GiveBackJobs
+    | CancelJob
+    | DefineModules
+    | StageRows
 )
 
 
@@ -232,7 +247,26 @@ class ObjectKept(NamedTuple):
     tag: int = 8
 
 
-FromWorker = WorkerReady | JobsDone | JobFailed | JobsGivenBack | JobsPrinted | WorkerSpoiled | ObjectKept
+class StageAnswers(NamedTuple):
+    """Rows from a stage that this worker runs."""
+
+    key: JobKey
+    content: bytes
+    #: Index and size in bytes of each value that the stage has stored for them, under its attempt.
+    stored: Sequence[tuple[Index, int]]
+    tag: int = 9
+
+
+FromWorker = (
+    WorkerReady
+    | JobsDone
+    | JobFailed
+    | JobsGivenBack
+    | JobsPrinted
+    | WorkerSpoiled
+    | ObjectKept
+    | StageAnswers
+)
 
 
 # --- Jobs at the worker -----------------------------------------------------------------------------------------------
@@ -304,10 +338,26 @@ def _checked_failure(row: Row) -> JobFailed:
 
 
 _TO_WORKER: Final[Mapping[int, Callable[[Row], ToWorker]]] = by_tag(
-    DefineTemplate, QueueJobs, DropTemplates, ExposeDevices, GiveBackJobs, CancelJob, DefineModules
+    DefineTemplate,
+    QueueJobs,
+    DropTemplates,
+    ExposeDevices,
+    GiveBackJobs,
+    CancelJob,
+    DefineModules,
+    StageRows,
 )
 _FROM_WORKER: Final[Mapping[int, Callable[[Row], FromWorker]]] = {
-    **by_tag(WorkerReady, JobsDone, JobFailed, JobsGivenBack, JobsPrinted, WorkerSpoiled, ObjectKept),
+    **by_tag(
+        WorkerReady,
+        JobsDone,
+        JobFailed,
+        JobsGivenBack,
+        JobsPrinted,
+        WorkerSpoiled,
+        ObjectKept,
+        StageAnswers,
+    ),
     JobFailed._field_defaults["tag"]: _checked_failure,
 }
 

@@ -314,6 +314,7 @@ class _Encoder(Struct):
             sends_progress=listening.progress,
             sends_digests=listening.digests,
             warm=None if spec.warm is None else self._warm_object(spec, spec.warm, environment),
+            is_stage=spec.is_stage,
         )
 
     def _warm_object(

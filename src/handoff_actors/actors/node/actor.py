@@ -13,6 +13,7 @@ from handoff_actors.actors.driver import Driver, clock
 from handoff_actors.actors.handshake import NameInUse
 from handoff_actors.actors.node.adverts import NOTHING_STARTABLE, StartableNodes, make_advert
 from handoff_actors.actors.node.cluster_view import ClusterView
+from handoff_actors.actors.node.discards import discard
 from handoff_actors.actors.node.door import Door
 from handoff_actors.actors.node.host.memory import MemoryWatch
 from handoff_actors.actors.node.input_fetcher import InputFetcher
@@ -23,10 +24,12 @@ from handoff_actors.actors.node.module_definitions import ModuleDefinitions
 from handoff_actors.actors.node.peers.followers import Followers
 from handoff_actors.actors.node.peers.greeter import Greeter
 from handoff_actors.actors.node.protocol_errors import ProtocolErrors
+from handoff_actors.actors.node.stage_relay import StageRelay
 from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.actors.node.undeliverable import instead_of
 from handoff_actors.actors.node.value_server import ValueServer
 from handoff_actors.actors.node.worker_listener import WorkerListener
+from handoff_actors.actors.node.worker_orders import tell_worker
 from handoff_actors.core.node.crash import crash_report
 from handoff_actors.core.node.events import (
     Advertise,
@@ -65,6 +68,7 @@ from handoff_actors.core.node.events import (
 )
 from handoff_actors.core.node.lifetime import FOREVER, Lifetime
 from handoff_actors.core.node.machine import NodeMachine
+from handoff_actors.core.node.stage_events import DiscardItems, PassRows
 from handoff_actors.core.node.validation import Introductions
 from handoff_actors.core.run.scheduling.requirements import MAX_AHEAD
 from handoff_actors.errors import HandoffError, RemoteProtocolError, SerializationError
@@ -85,6 +89,7 @@ from handoff_actors.wire.messages.members import (
     Published,
     Refused,
 )
+from handoff_actors.wire.messages.stages import StageInput
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 from handoff_actors.workers.pool.pool import WorkerPool
 from handoff_actors.workers.question_protocol import Surroundings, answer_packet
@@ -108,6 +113,7 @@ class NodeActor:
     _ending: asyncio.Task[None] | None = None
     #: The nodes that it could have started.
     startable = NOTHING_STARTABLE
+    address = bus = ""
 
     def __init__(
         self,
@@ -123,7 +129,6 @@ class NodeActor:
         """Make the directories of its store. Raises OSError."""
         self.name, self.rank = NodeName(name), time.time_ns()
         self.incarnation = Incarnation(f"{self.rank:016x}{secrets.token_hex(4)}")
-        self.address = self.bus = ""
         #: Of strangers, and of messages that are not in the protocol.
         self.protocol_errors = ProtocolErrors(name, asyncio.get_running_loop().call_later)
         self.metrics, self._log = NodeMetrics(), NodeLog(name)
@@ -134,9 +139,10 @@ class NodeActor:
         spill, keep = options.spill_dir, options.store_dir
         store = self._store = ValueStore(self.incarnation, spill, limits.store_nbytes, keep)
         watch = self._store_watch = StoreWatch(name, store, self._feed)
+        relay = self._stages = StageRelay(self._machine.stages, self._feed, self._reply, self._services)
         listener = self._listener = WorkerListener(
-            name, self._feed, self._kill_worker, self._was_memory_short, self._services, watch, self.metrics
-        )
+            name, self._feed, self._kill_worker, self._was_memory_short, self._services, watch, self.metrics, relay
+        )  # fmt: skip
         self._values = ValueServer(name, self._machine, watch)
         own, place, disk = ModuleDefinitions(lambda: self._pool.import_path), store.directory, store.disk
         self._pool = WorkerPool(listener, place, INLINE_LIMIT, disk, self._surroundings, own.kept, name)
@@ -321,8 +327,11 @@ class NodeActor:
         for message in messages:
             self._log.peer_said(peer, message)
             self._take(peer, message, service, has_lease=has_lease)
+        self._pool.flush()
 
-    def _take(self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool) -> None:
+    def _take(  # noqa: C901 - one table
+        self, peer: PeerId, message: ToNode, service: Service, *, has_lease: bool
+    ) -> None:
         match message:
             case Hello():
                 try:
@@ -331,6 +340,8 @@ class NodeActor:
                     self.protocol_errors.note("malformed message", str(error), self._log.name_of(peer))
             case _ if peer not in self._peers:
                 service.send(peer, Refused("say Hello first"))
+            case StageInput():
+                self._stages.received(peer, message, self._pool)
             case Fetch():
                 self._values.answer(message, peer, service)
             case Chunk() | Gone():
@@ -398,8 +409,8 @@ class NodeActor:
                 self._announce(effect)
             case KeepValue(run, index, attempt):
                 self._keep(run, index, attempt)
-            case DiscardValue(run, index, attempt):
-                self._store.discard(run, index, attempt)
+            case DiscardValue() | DiscardItems():
+                discard(self._store, effect)
             case SpillValue() | CheckValue():
                 self._look_after(effect)
             case FetchInput():
@@ -411,31 +422,18 @@ class NodeActor:
                 self._pool.kill(worker)
             case LogRetirement() | LogDeath() | LogRunOpened() | LogSpill():
                 self._log.told(effect)
-            case RecallWorker() | CancelCoroutine() | TellId():
-                self._tell_worker(effect)
+            case RecallWorker() | CancelCoroutine() | PassRows() | TellId():
+                tell_worker(self._pool, effect)
             case ForgetRun() | ForgetValues() | ForgetTemplates():
                 self._forget(effect)
             case ForgetPeer(peer, has_left):
                 self._forget_peer(peer, "" if has_left else "its lease has ended")
-            case LeaveCompleted() | LeaveDue():
-                self._note_end(effect)
+            case LeaveDue(reason):
+                self.leave_due.set_result(reason)
+            case LeaveCompleted():
+                self._left.set()
             case _:
                 assert_never(effect)
-
-    def _tell_worker(self, effect: RecallWorker | CancelCoroutine | TellId) -> None:
-        match effect:
-            case RecallWorker(worker):
-                self._pool.recall(worker)
-            case CancelCoroutine(worker, run, index, attempt):
-                self._pool.cancel(worker, run, index, attempt)
-            case TellId(run, index, attempt, function_id):
-                self._pool.tell_id((run, index, attempt), function_id)
-
-    def _note_end(self, effect: LeaveCompleted | LeaveDue) -> None:
-        if isinstance(effect, LeaveDue):
-            self.leave_due.set_result(effect.reason)
-        else:
-            self._left.set()
 
     def _announce(self, state: Advertise) -> None:
         if state.out_of_use and not self.advertised.out_of_use:

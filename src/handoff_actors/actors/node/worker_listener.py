@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from handoff_actors.actors.node.metrics import NodeMetrics
+from handoff_actors.actors.node.stage_relay import StageRelay
 from handoff_actors.actors.node.store_watch import StoreWatch
 from handoff_actors.core.node.events import (
     IdAsked,
@@ -43,6 +44,7 @@ class WorkerListener:
         services: Sequence[Service],
         store_watch: StoreWatch,
         metrics: NodeMetrics,
+        stages: StageRelay,
     ) -> None:
         #: The process ids of workers that are ready and have not ended.
         self.pids: dict[WorkerId, int] = {}
@@ -53,6 +55,7 @@ class WorkerListener:
         self._services = services
         self._store_watch = store_watch
         self._metrics = metrics
+        self.stage_answered = stages.answered
 
     def worker_up(self, worker: WorkerId, pid: int) -> None:
         """See WorkerEvents."""

@@ -3,6 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.client.growing.going_run import GoingRun
 from handoff_actors.client.growing.run_handle import RunHandle
 from handoff_actors.client.process.tracebacks import InsideHidden
@@ -34,6 +35,11 @@ class OpenRunFacts:
     def dag_id(self) -> FunctionId:
         """The id of the run's graph, as for `get_result` and `explain`."""
         return self._going.runner.plan.dag_id
+
+    @property
+    def runner(self) -> RunnerActor:
+        """The actor of the run. For this package."""
+        return self._going.runner
 
     @property
     def report(self) -> "Report":

@@ -32,6 +32,7 @@ from handoff_actors.core.node.scheduling.idle_guard import restless
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.scheduling.worker_state import HeldJob
 from handoff_actors.core.node.spill_policy import SpillPolicy
+from handoff_actors.core.node.stage_events import DiscardItems
 from handoff_actors.ids import Attempt, Index, RunId, WorkerId
 from handoff_actors.wire.messages.jobs import Done, StoredPart, Ticket
 from handoff_actors.wire.messages.runs import Completed, Started, WorkerRetired
@@ -168,6 +169,8 @@ class AttemptReports:
             assert run is not None, "workers serve runs that are open"
             # It may have died with its result half written.
             effects.append(DiscardValue(lost.run, job.index, job.attempt))
+            if run.templates[job.template].is_stage:
+                effects.append(DiscardItems(lost.run, job.index, job.attempt))
             match lost.kind:
                 case "timeout":
                     reason = too_long(run.templates[job.template])

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from handoff_actors.core.node.stage_events import DiscardItems, PassRows, StageAnswered
 from handoff_actors.ids import Attempt, Index, PeerId, Resources, RunId, WorkerId
 from handoff_actors.wire.messages.directions import FromNode, ToNode
 from handoff_actors.wire.messages.jobs import (
@@ -237,6 +238,7 @@ NodeEvent = (
     | ObjectMade
     | OutputReceived
     | IdAsked
+    | StageAnswered
     | WorkersSampled
     | InputFetched
     | InputMissing
@@ -472,6 +474,7 @@ NodeEffect = (
     | ReportProtocolError
     | SpawnWorker
     | RunJobs
+    | PassRows
     | RecallWorker
     | CancelCoroutine
     | KillWorker
@@ -480,6 +483,7 @@ NodeEffect = (
     | FetchInput
     | KeepValue
     | DiscardValue
+    | DiscardItems
     | SpillValue
     | CheckValue
     | ForgetValues

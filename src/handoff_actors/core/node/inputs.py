@@ -79,6 +79,11 @@ class Inputs:
         here = [ref.index for ref in values if ref.index not in inputs.copies]
         return here, [ref for ref in missing if inputs.begin(ref)]
 
+    def await_values(self, run: RunId, values: list[Ref]) -> list[Ref]:
+        """Note values that no job waits for. Returns those that must be fetched from now on."""
+        inputs = self._runs.setdefault(run, _RunInputs())
+        return [ref for ref in values if not inputs.has(ref) and inputs.begin(ref)]
+
     def fetching(self, run: RunId) -> Collection[Index]:
         """The values that are being fetched."""
         inputs = self._runs.get(run)

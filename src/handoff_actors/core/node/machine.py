@@ -8,6 +8,7 @@ workers that are gone are ignored. A message that is not in the protocol changes
 
 from typing import assert_never
 
+from handoff_actors.core.node.advertisement import advertisement
 from handoff_actors.core.node.advertiser import Advertiser, Standing
 from handoff_actors.core.node.arrivals import Arrivals
 from handoff_actors.core.node.attempt_reports import AttemptReports
@@ -60,6 +61,8 @@ from handoff_actors.core.node.run_listing import overview
 from handoff_actors.core.node.scheduling.fair_queue import JobLane, tickets_of
 from handoff_actors.core.node.scheduling.worker_scheduler import WorkerScheduler
 from handoff_actors.core.node.spill_policy import SpillPolicy
+from handoff_actors.core.node.stage_events import StageAnswered
+from handoff_actors.core.node.stages import Stages
 from handoff_actors.core.node.store_changes import StoreChanges
 from handoff_actors.core.node.validation import check_jobs, check_message
 from handoff_actors.core.resources import ResourceLedger
@@ -80,10 +83,14 @@ from handoff_actors.wire.messages.runs import (
     Recalled,
     Stop,
 )
+from handoff_actors.wire.messages.stages import StageInput
 
 
 class NodeMachine:
     """One node. See `core.machine.Machine`."""
+
+    #: There may be jobs that the node can't ever hold.
+    _has_misfits = False
 
     def __init__(
         self,
@@ -120,9 +127,9 @@ class NodeMachine:
         self._store_changes = StoreChanges(
             self._clients, self._spill_policy, self._lost_values, self._endings
         )
+        #: The shell asks it, too.
+        self.stages = Stages(self._clients, self._scheduler.roster, self._inputs, self._spill_policy)
         self._drain = NodeDrain(lifetime)
-        #: There may be jobs that the node can't ever hold.
-        self._has_misfits = False
         self._advertiser = Advertiser()
 
     def _make_arrivals(self) -> Arrivals:
@@ -175,6 +182,7 @@ class NodeMachine:
         self._inputs.check()
         self._spill_policy.check()
         self._clients.check()
+        self.stages.check()
         lives = {run for run, _ in self._clients.lives()}
         assert lives == self._scheduler.templates.keys(), "the scheduler serves other runs than the open ones"
 
@@ -223,23 +231,7 @@ class NodeMachine:
 
     def advertisement(self) -> Advertise:
         """The state of the node, as it is to be published now."""
-        running, queued = self._scheduler.load()
-        waiting_for_input = self._inputs.waiting_jobs()
-        return Advertise(
-            self.capabilities,
-            self._scheduler.warm.spare(),
-            self._scheduler.roster.usual,
-            running,
-            queued + waiting_for_input,
-            self._inputs.nbytes,
-            self._drain.has_begun,
-            self._scheduler.busy() + waiting_for_input,
-            self._scheduler.queue.claims(),
-            self._scheduler.roster.most,
-            self._circuit_breaker.reason,
-            self._drain.ends_at,
-            self._scheduler.warm.copies() if self._scheduler.warm else [],
-        )
+        return advertisement(self._scheduler, self._inputs, self._drain, self._circuit_breaker)
 
     def size_of(self, run: RunId, index: Index) -> int | None:
         """The size in bytes of a stored value; None where it is not here."""
@@ -281,7 +273,10 @@ class NodeMachine:
             case ValueSpilled() | SpillFailed() | StoreLost() | ValueMissing():
                 return self._store_changes.changed(event, now)
             case InputMissing():
-                return self._arrivals.missing(event, now)
+                reports = self._arrivals.missing(event, now)
+                return [*reports, *self.stages.missing(event.run, event.reason)]
+            case StageAnswered():
+                return self.stages.answered(event)
             case PeerLost(peer):
                 return self._endings.peer_gone(peer, now)
             case _:
@@ -314,7 +309,7 @@ class NodeMachine:
         except RemoteProtocolError as error:
             return rejection(event, str(error))
 
-    def _act_on(  # noqa: C901 - one table
+    def _act_on(  # noqa: C901, PLR0912 - one table
         self, event: MessageFromPeer, now: float
     ) -> list[NodeEffect]:
         """Act on a peer's message. Raises RemoteProtocolError before anything is changed."""
@@ -322,6 +317,8 @@ class NodeMachine:
         match event.message:
             case Assign():
                 return self._assign(event.peer, event.message, now)
+            case StageInput():
+                return self.stages.received(event.peer, event.message, now)
             case Copy():
                 return self._copy(event.peer, event.message, now)
             case Recall(run, tickets, room):
@@ -468,7 +465,9 @@ class NodeMachine:
     # --- After each event ---------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> list[NodeEffect]:
-        effects = self._give_back(now) if self._drain.has_begun or self._has_misfits else []
+        effects = self.stages.settle()
+        if self._drain.has_begun or self._has_misfits:
+            effects += self._give_back(now)
         if self._clients.closing:
             effects += self._endings.finish()
         leaving = self._spill_policy.next_to_leave(now)

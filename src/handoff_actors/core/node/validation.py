@@ -162,7 +162,7 @@ def _check_fused_group(job: Job, templates: Mapping[int, Template]) -> None:
                 _check_call(member, arg, templates)
     members = [templates[member.template] for member in (job, *job.then)]
     is_sound = all(
-        member.cost == members[0].cost and not member.is_async and member.timeout is None
+        member.cost == members[0].cost and not (member.is_async or member.is_stage) and member.timeout is None
         for member in members
     )
     indices = {member.index for member in (job, *job.then)}
@@ -215,6 +215,10 @@ def _check_template(template: Template) -> None:
         if not (warm.name.isascii() and warm.name.isprintable()):
             raise RemoteProtocolError(f"the object of template {template.number} is called {warm.name!a}")
     timeout = template.timeout
+    if template.is_stage and (template.is_async or timeout is not None):
+        raise RemoteProtocolError(
+            f"template {template.number} is of stages that are async, or have a timeout"
+        )
     if timeout is not None and not (isfinite(timeout) and timeout > 0):
         raise RemoteProtocolError(f"template {template.number} has a timeout of {timeout} s")
 

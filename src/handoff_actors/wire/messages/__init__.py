@@ -8,7 +8,18 @@ machine receives is well-formed whoever sent it. On the hot path one message car
 from importlib import import_module
 from typing import Final
 
-_MODULES: Final = ("base", "nested", "members", "jobs", "runs", "nested", "values", "kept", "directions")
+_MODULES: Final = (
+    "base",
+    "nested",
+    "members",
+    "jobs",
+    "runs",
+    "nested",
+    "values",
+    "kept",
+    "stages",
+    "directions",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 #: Raised by one with each change that an older member could not understand.
-PROTOCOL = 9
+PROTOCOL = 10
 
 Count = Annotated[int, Meta(ge=0)]
 Digest = Annotated[bytes, Meta(max_length=32)]

@@ -39,6 +39,7 @@ from handoff_actors.wire.messages.runs import (
     Stopped,
     WorkerRetired,
 )
+from handoff_actors.wire.messages.stages import StageInput, StageInputLost, StageOutput
 from handoff_actors.wire.messages.values import Chunk, Fetch, Gone
 
 #: Messages on the discovery bus, and to followers.
@@ -50,6 +51,7 @@ ToNode = (
     Hello
     | Beat
     | Assign
+    | StageInput
     | Recall
     | CancelJobs
     | Copy
@@ -88,6 +90,8 @@ AboutRun = (
 #: Messages from a node to the peers that are connected to it.
 FromNode = (
     AboutRun
+    | StageOutput
+    | StageInputLost
     | Output
     | Welcome
     | Refused

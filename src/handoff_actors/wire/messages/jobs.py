@@ -167,6 +167,9 @@ class Template(Message, frozen=True):
     warm: WarmObject | None = None
     #: Graphs that its functions return come with digests: the run has a journal.
     sends_digests: bool = False
+    #: Its functions are stages of a stream, which go on for as long as that does: each has a worker that is none of the
+    #: usual ones of its node.
+    is_stage: bool = False
 
 
 #: (negative priority, number of changes of the run's levels so far, negative level): lower ones go first. A level is the

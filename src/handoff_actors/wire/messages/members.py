@@ -57,7 +57,7 @@ class Advert(Message, frozen=True):
     version: Name
     #: "3.11": bytecode and pickles by value do not cross minor versions.
     python: Name
-    #: Sync functions that run or wait, of all clients.
+    #: Sync functions that run or wait, of all clients; stages of streams take no usual worker, and are not counted.
     busy: Count = 0
     #: The sum of the claims of the functions that wait.
     waiting_claims: Resources = field(default_factory=dict)

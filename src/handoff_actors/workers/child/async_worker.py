@@ -55,6 +55,7 @@ from handoff_actors.workers.protocol import (
     JobKey,
     JobRow,
     QueueJobs,
+    StageRows,
     ToWorker,
     to_worker,
 )
@@ -185,6 +186,8 @@ class AsyncWorker:
                 self._outbox.flush()
             case DefineTemplate() | DefineModules() | DropTemplates() | ExposeDevices():
                 self._job_context.apply(message)
+            case StageRows():
+                raise AssertionError("stages run on sync workers")
             case _:
                 assert_never(message)
 

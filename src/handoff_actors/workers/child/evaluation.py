@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
 from handoff_actors.errors import (
     AllocationError,
@@ -70,6 +70,13 @@ Finish = Callable[[Awaitable[Any]], Coroutine[Any, Any, Any]]
 JobFailure = tuple[WorkerFailureKind, bytes, str, str]
 #: Most characters of the last.
 _MOST_OF_RULE: Final = 500
+
+
+class RetryRule(Protocol):
+    """Tells which exceptions of user code earn another try; a template does."""
+
+    def reason_against_retry(self, error: BaseException) -> str:
+        """Return "" if another try is allowed; else why not. Never raises."""
 
 
 class UserRaised(Exception):
@@ -290,8 +297,8 @@ def is_growth(result: object) -> bool:
     return growths is not None and any(type(result) is growth for growth in growths.GROWTHS)
 
 
-def failure(error: BaseException, template: LoadedTemplate) -> JobFailure:
-    """Describe why a job failed. Never raises, and what it gives can be sent, whatever the exception does and holds."""
+def failure(error: BaseException, rule: RetryRule) -> JobFailure:
+    """Describe why a job, or an item of a stage, failed. Never raises, and what it gives can be sent, whatever the exception does and holds."""
     try:
         kind, encoded, reason = _described(error)
     except BaseException as broken:  # noqa: BLE001 - users' exceptions raise what they like
@@ -300,7 +307,7 @@ def failure(error: BaseException, template: LoadedTemplate) -> JobFailure:
             b"",
             f"an exception that can't be described: {type(broken).__name__}",
         )
-    against = template.reason_against_retry(error.error) if isinstance(error, UserRaised) else ""
+    against = rule.reason_against_retry(error.error) if isinstance(error, UserRaised) else ""
     return (
         kind,
         encoded,

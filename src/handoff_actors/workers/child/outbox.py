@@ -4,7 +4,7 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgpack
@@ -22,6 +22,7 @@ from handoff_actors.workers.protocol import (
     JobsGivenBack,
     JobsPrinted,
     ObjectKept,
+    StageAnswers,
     WorkerReady,
     WorkerSpoiled,
     done_row,
@@ -84,6 +85,10 @@ class WorkerOutbox:
     def made(self, key: bytes, nbytes: int) -> None:
         """Add that this worker has made an object that it keeps."""
         self._add(ObjectKept(key, nbytes))
+
+    def answered(self, key: JobKey, content: bytes, stored: Sequence[tuple[Index, int]]) -> None:
+        """Add rows of a stage, with the values that it has stored for them."""
+        self._add(StageAnswers(key, content, stored))
 
     def flush(self) -> None:
         """Send everything; waits while the node does not read. Ends the process if the node is gone."""

@@ -28,10 +28,11 @@ from handoff_actors.workers.child.outbox import WorkerOutbox
 from handoff_actors.workers.child.outcome import Grown, JobOutcome
 from handoff_actors.workers.child.output import OutputCapture
 from handoff_actors.workers.child.process.forks import ForkGuard
-from handoff_actors.workers.child.process.interrupts import take_interrupts
+from handoff_actors.workers.child.process.interrupts import UserCode, take_interrupts
 from handoff_actors.workers.child.process.state import ProcessState, damage_reason
 from handoff_actors.workers.child.records import send_records
 from handoff_actors.workers.child.running_job import answer_with
+from handoff_actors.workers.child.stage.channel import StageChannel, offer
 from handoff_actors.workers.child.store import WorkerStore
 from handoff_actors.workers.child.tail import Tail
 from handoff_actors.workers.child.template import DECAY, LoadedTemplate
@@ -54,6 +55,7 @@ from handoff_actors.workers.protocol import (
     JobKey,
     JobRow,
     QueueJobs,
+    StageRows,
     ToWorker,
     to_worker,
 )
@@ -71,6 +73,10 @@ _Entry = tuple[LoadedTemplate, RunId, dict[int, LoadedTemplate], str | None, Job
 
 class SyncWorker:
     """Runs jobs from `data` until that is closed; each byte on `control` is a recall."""
+
+    #: Something may be on the control channel.
+    _is_called = False
+    _has_missed_interrupt = False
 
     def __init__(
         self,
@@ -106,12 +112,11 @@ class SyncWorker:
         #: Results are sent when this many jobs are left: the node refills the queue while they run.
         self._half = 0
         self._sent_at = 0.0
-        self._is_interruptible = False
-        #: A function runs, which SIGINT interrupts; unless a recall is being answered, after which it does.
-        self._is_in_user_code = False
-        self._has_missed_interrupt = False
-        #: Something may be on the control channel.
-        self._is_called = False
+        self._user_code = UserCode()
+        descriptors = data.fileno(), control.fileno()
+        self._stages = StageChannel(
+            self._receive_for_stage, descriptors, self._outbox, store, inline_limit, self._user_code, forks
+        )
 
     def serve(self) -> NoReturn:
         """Run jobs; the process ends with its channels."""
@@ -127,6 +132,7 @@ class SyncWorker:
         )
         self._poll.register(self._data, select.POLLIN)
         self._poll.register(self._control, select.POLLIN)
+        offer(self._stages)
         self._listen_by_signal()
         take_interrupts(self._interrupt)
         self._state.note()
@@ -165,7 +171,7 @@ class SyncWorker:
         self._job_context.devices.expose(devices)
         self._heap.keep(keeps=not template.claims_memory)
         self._tail.clear()
-        self._is_interruptible = True
+        self._user_code.is_interruptible = True
         if self._is_called:
             self._answer()
         started = perf_counter()
@@ -176,11 +182,11 @@ class SyncWorker:
             )
             value = self._evaluation.keep(run, index, attempt, result, template)
         except BaseException as error:  # noqa: BLE001 - whatever a job ends with, the worker goes on
-            self._is_interruptible = False
+            self._user_code.is_interruptible = False
             ended = perf_counter()
             self._failed((run, index, attempt), template, error, ended - started)
         else:
-            self._is_interruptible = False
+            self._user_code.is_interruptible = False
             ended = perf_counter()
             self._put_back(ended - started)
             if self._output.has_news:
@@ -197,13 +203,13 @@ class SyncWorker:
 
     def _drive(self, evaluation: Coroutine[Any, Any, Any]) -> Any:
         """Run an evaluation to its end; it never suspends, because `_finish_now` does not."""
-        self._is_in_user_code = True
+        self._user_code.is_running = True
         try:
             evaluation.send(None)
         except StopIteration as end:
             return end.value
         finally:
-            self._is_in_user_code = False
+            self._user_code.is_running = False
         raise AssertionError("an evaluation of a sync worker suspended")
 
     def _failed(self, key: JobKey, template: LoadedTemplate, error: BaseException, seconds: float) -> None:
@@ -278,6 +284,12 @@ class SyncWorker:
     def _wait(self) -> None:
         self._current = None
         self._outbox.flush()
+        self._receive()
+        self._half = len(self._queue) // 2
+        self._sent_at = perf_counter()
+
+    def _receive(self) -> None:
+        """Wait for messages, and apply them."""
         # Kept memory is given back bit by bit meanwhile.
         for descriptor in self._waiting.until_ready(self._kept):
             if descriptor == self._data.fileno():
@@ -285,8 +297,18 @@ class SyncWorker:
             else:
                 self._is_called = True
                 self._answer()
-        self._half = len(self._queue) // 2
-        self._sent_at = perf_counter()
+
+    def _receive_for_stage(self, waits: bool) -> None:
+        """Apply what has arrived while a stage runs. Its worker gets no other job, and keeps one that comes for later."""
+        if waits:
+            self._receive()
+        else:
+            self._read()
+            # An event loop may have told of the control channel, before the signal has.
+            self._is_called = True
+        if self._is_called:
+            self._answer()
+        self._heap.tidy(perf_counter())
 
     def _read(self) -> bool:
         """Apply the messages that have arrived; False if there are none."""
@@ -308,6 +330,8 @@ class SyncWorker:
                 self._enqueue(message)
             case DefineTemplate() | DefineModules() | DropTemplates() | ExposeDevices():
                 self._job_context.apply(message)
+            case StageRows(key, content):
+                self._stages.arrived.append((key, content))
             case GiveBackJobs() | CancelJob():
                 raise AssertionError(f"{message} is for async workers")
             case _:
@@ -326,25 +350,25 @@ class SyncWorker:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._is_called = True
-        if self._is_interruptible:
+        if self._user_code.is_interruptible:
             self._answer()
             if self._has_missed_interrupt:
                 self._interrupt()
 
     def _interrupt(self) -> None:
-        self._has_missed_interrupt = self._is_in_user_code and not self._is_interruptible
-        if self._is_in_user_code and self._is_interruptible:
+        self._has_missed_interrupt = self._user_code.is_running and not self._user_code.is_interruptible
+        if self._user_code.is_running and self._user_code.is_interruptible:
             raise KeyboardInterrupt
 
     def _answer(self) -> None:
         """Answer every recall on the control channel. A signal meanwhile only makes the loop look once more."""
-        was_interruptible = self._is_interruptible
+        was_interruptible = self._user_code.is_interruptible
         while self._is_called:
-            self._is_interruptible = False
+            self._user_code.is_interruptible = False
             self._is_called = False
             for _ in range(self._count_recalls()):
                 self._give_back()
-            self._is_interruptible = was_interruptible
+            self._user_code.is_interruptible = was_interruptible
 
     def _count_recalls(self) -> int:
         try:

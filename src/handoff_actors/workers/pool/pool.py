@@ -43,6 +43,8 @@ from handoff_actors.workers.protocol import (
     JobsGivenBack,
     JobsPrinted,
     ObjectKept,
+    StageAnswers,
+    StageRows,
     WorkerFailureKind,
     WorkerReady,
     WorkerSpoiled,
@@ -95,6 +97,11 @@ class WorkerEvents(Protocol):
 
     def object_made(self, worker: WorkerId, key: bytes, nbytes: int) -> None:
         """The worker has made an object that it keeps; comes before the end of the attempt that needed it."""
+
+    def stage_answered(
+        self, worker: WorkerId, key: JobKey, content: bytes, stored: Sequence[tuple[Index, int]]
+    ) -> None:
+        """A stage answers; index and size of each value that is in the store, as "{run:016x}-{index}.{attempt}"."""
 
     def output_received(self, run: RunId, said: Sequence[Said]) -> None:
         """Functions have printed, logged or reported this; comes before their ends."""
@@ -208,6 +215,12 @@ class WorkerPool:
             to.devices = devices
             to.pipe.write(_encode(ExposeDevices(devices)))
         self._write_jobs(worker, to, run, templates, jobs)
+
+    def pass_rows(self, worker: WorkerId, key: JobKey, content: bytes) -> None:
+        """Send rows to the stage that a worker runs as this job."""
+        to = self._workers.get(worker)
+        if to is not None:
+            to.pipe.write(_encode(StageRows(key, content)))
 
     def recall(self, worker: WorkerId) -> None:
         """Ask for the jobs that have not started; answered by `worker_recalled`."""
@@ -386,6 +399,8 @@ class WorkerPool:
                     self._events.worker_up(worker, message.pid)
                 case JobFailed():
                     self._failed(worker, message)
+                case StageAnswers(key, content, stored):
+                    self._events.stage_answered(worker, key, content, stored)
                 case ObjectKept(warm, nbytes):
                     self._events.object_made(worker, warm, nbytes)
                 case WorkerSpoiled(key, reason):

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from handoff_actors.core.node.scheduling.fair_queue import JobLane
-from handoff_actors.core.resources import ResourceLedger
+from handoff_actors.core.node.scheduling.worker_roster import WorkerRoster
+from handoff_actors.core.resources import ResourceLedger, summed
 
 if TYPE_CHECKING:
     from handoff_actors.ids import RunId
@@ -15,8 +16,9 @@ STARVED_S = 1.0
 class BlockedLanes:
     """Every lane whose head has been blocked for lack of room, and some that are blocked no longer."""
 
-    def __init__(self, ledger: ResourceLedger) -> None:
+    def __init__(self, ledger: ResourceLedger, roster: WorkerRoster) -> None:
         self._ledger = ledger
+        self._roster = roster
         self._lanes: dict[JobLane, None] = {}
         #: Open runs that functions have begun. They go before starved lanes, which may wait for just these functions.
         self.nested: set[RunId] = set()
@@ -35,9 +37,14 @@ class BlockedLanes:
         starved = [
             lane
             for lane in self._lanes
-            if now - (lane.blocked_since or now) > STARVED_S and self._ledger.could_ever_hold(lane.needs)
+            if now - (lane.blocked_since or now) > STARVED_S and self._comes_free(lane)
         ]
         return min(starved, key=lambda lane: lane.blocked_since or 0.0, default=None)
+
+    def _comes_free(self, lane: JobLane) -> bool:
+        """True if what a lane needs fits beside the claims of stages: nobody knows when those end."""
+        needed = [lane.needs, *(state.claim.amounts for state in self._roster.stages.values() if state.claim)]
+        return self._ledger.could_ever_hold(summed(*needed))
 
     def may_go_before(self, starved: JobLane | None, lane: JobLane) -> bool:
         """True if a lane claims nothing that the starved one waits for, or belongs to a nested run."""

@@ -46,6 +46,8 @@ class JobLane(Struct, eq=False):
     suspect: bool
     #: The objects that their worker must have.
     warm: tuple[WarmNeed, ...] = ()
+    #: Each goes on for as long as its app likes, and has its worker for itself.
+    is_stage: bool = False
     jobs: deque[Job] = field(default_factory=deque)
     #: Average seconds per job, once known.
     seconds: float | None = None
@@ -60,14 +62,16 @@ class JobLane(Struct, eq=False):
     @property
     def depth(self) -> int:
         """The number of jobs that a worker may hold at once."""
-        if self.suspect or self.timeout is not None or self.seconds is None or self.seconds > BATCH_S / 2:
+        if self.suspect or self.is_stage or self.timeout is not None:
+            return 1
+        if self.seconds is None or self.seconds > BATCH_S / 2:
             return 1
         return min(MAX_BATCH, int(BATCH_S / (self.seconds + OVERHEAD_S)))
 
     @property
     def is_brief(self) -> bool:
         """True if a worker may hold the next job while it runs one, where no other could start that."""
-        is_free = not self.suspect and self.timeout is None
+        is_free = not (self.suspect or self.is_stage) and self.timeout is None
         return is_free and self.seconds is not None and self.seconds <= BRIEF_S
 
     def learn(self, seconds: float) -> None:
@@ -75,7 +79,7 @@ class JobLane(Struct, eq=False):
         self.seconds = smoothed(self.seconds, seconds, SMOOTHING)
 
 
-LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool, tuple[bytes, ...]]
+LaneKey = tuple[tuple[tuple[str, float], ...], bool, float | None, bool, tuple[bytes, ...], bool]
 
 
 class FairQueue:
@@ -85,6 +89,8 @@ class FairQueue:
         self._lanes: dict[RunId, dict[LaneKey, JobLane]] = {}
         #: Runs with jobs that wait, the one whose turn it is first.
         self._turns: dict[RunId, None] = {}
+        #: Runs with lanes of stages.
+        self._have_stages: set[RunId] = set()
 
     def __len__(self) -> int:
         return sum(len(lane.jobs) for lanes in self._lanes.values() for lane in lanes.values())
@@ -109,15 +115,18 @@ class FairQueue:
         """
         is_async = template.is_async and not suspect and template.environment is None
         keys = tuple([need.key for need in warm])
-        key = (tuple(sorted(template.cost.items())), is_async, template.timeout, suspect, keys)
+        cost = tuple(sorted(template.cost.items()))
+        key = (cost, is_async, template.timeout, suspect, keys, template.is_stage)
         lanes = self._lanes.setdefault(run, {})
         lane = lanes.get(key)
         if lane is None:
             if len(lanes) >= LANES_KEPT:
                 _drop_an_empty_one(lanes)
             lane = lanes[key] = JobLane(
-                run, key, dict(template.cost), is_async, template.timeout, suspect, warm
+                run, key, dict(template.cost), is_async, template.timeout, suspect, warm, template.is_stage
             )
+            if lane.is_stage:
+                self._have_stages.add(run)
         return lane
 
     def add(self, lane: JobLane, added: Iterable[Job]) -> None:
@@ -191,8 +200,20 @@ class FairQueue:
         return claims
 
     def waiting_sync(self) -> int:
-        """The number of jobs that wait for a sync worker."""
-        return sum(len(lane.jobs) for run in self._turns for lane in self.lanes(run) if not lane.is_async)
+        """The number of jobs that wait for a sync worker, without stages: these take none of the usual ones."""
+        lanes = (lane for run in self._turns for lane in self.lanes(run))
+        return sum(len(lane.jobs) for lane in lanes if not (lane.is_async or lane.is_stage))
+
+    def has_coroutines(self) -> bool:
+        """True if any coroutine waits."""
+        return any(lane.is_async for run in self._turns for lane in self.lanes(run))
+
+    def waiting_stages(self) -> list[JobLane]:
+        """The lanes of stages that wait for a worker, in the order of the turns of their runs."""
+        if not self._have_stages:
+            return []
+        runs = [run for run in self._turns if run in self._have_stages]
+        return [lane for run in runs for lane in self.lanes(run) if lane.is_stage]
 
     def take_back(
         self, run: RunId, is_wanted: Callable[[Job], bool], at_most: int | None = None
@@ -215,6 +236,7 @@ class FairQueue:
 
     def forget(self, run: RunId) -> None:
         """Remove all jobs of a run."""
+        self._have_stages.discard(run)
         for lane in self._lanes.pop(run, {}).values():
             lane.jobs.clear()
         self._turns.pop(run, None)

@@ -10,7 +10,14 @@ run in another async worker.
 
 from typing import Final
 
-from handoff_actors.core.node.events import NestedWaitBegan, NestedWaitEnded, SpawnWorker, WorkersSampled
+from handoff_actors.core.node.events import (
+    KillWorker,
+    NestedWaitBegan,
+    NestedWaitEnded,
+    SpawnWorker,
+    WorkersSampled,
+)
+from handoff_actors.core.node.scheduling.fair_queue import JobLane
 from handoff_actors.core.node.scheduling.memory_guard import SHORT_SHARE
 from handoff_actors.core.node.scheduling.worker_roster import WorkerRoster
 from handoff_actors.core.node.scheduling.worker_state import HeldJob, WorkerState
@@ -69,6 +76,19 @@ class Lending:
     def sampled(self, sample: WorkersSampled) -> None:
         """Take note of the memory of the machine."""
         self._is_memory_short = sample.available_nbytes < 2 * SHORT_SHARE * sample.total_nbytes
+
+    def make_room(self, lane: JobLane, devices: tuple[int, ...] | None) -> list[KillWorker | SpawnWorker]:
+        """Start workers where claims leave room that no idle worker can use, slots are lent, or stages wait."""
+        roster, effects = self._roster, list[KillWorker | SpawnWorker]()
+        bound = None if devices is None or roster.starting else roster.pick_idle(None)
+        if bound is not None and (not bound.warm or roster.size >= roster.most):
+            # All idle ones are bound to other devices, and no unbound one is starting.
+            effects.append(roster.kill(bound, "idle"))
+        if lane.is_stage:
+            return [*effects, *roster.spawn_for_stages(self._ledger.how_many_fit(lane.needs, len(lane.jobs)))]
+        # What is claimed for objects alone asks for no more copies of them than there are usual workers.
+        most = len(lane.jobs) if lane.cost or roster.lent else int(bound is not None)
+        return [*effects, *self.spawn_for(lane.needs, most)]
 
     def spawn_for(self, cost: Resources, jobs: int) -> list[SpawnWorker]:
         """Start workers for jobs that claim `cost`, as far as that fits and as slots are free or lent."""

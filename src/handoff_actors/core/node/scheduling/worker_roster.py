@@ -2,18 +2,21 @@
 
 There are as many sync workers as whole cores; where claims of fractions, or of other things than cores, would leave
 room unused, more are started, and killed again once they have been idle for a while. So are workers in place of those
-whose functions wait for nested runs.
+whose functions wait for nested runs. A worker that runs a stage of a stream is none of these, and is replaced at once: there
+may be more stages than cores, and nobody knows when one ends.
 """
 
 from handoff_actors.core.node.events import KillWorker, SpawnWorker
 from handoff_actors.core.node.scheduling.worker_state import HeldJob, KillReason, WorkerState
-from handoff_actors.ids import Index, Resources, RunId, WorkerId
+from handoff_actors.ids import Attempt, Index, Resources, RunId, WorkerId
 
 #: Workers beyond the usual number end after so long without work.
 IDLE_S = 5.0
 #: Waits between attempts to start a worker where they end before they are up.
 FIRST_RESPAWN_S = 0.1
 LAST_RESPAWN_S = 5.0
+
+AttemptKey = tuple[RunId, Index, Attempt]
 
 
 class WorkerRoster:
@@ -22,7 +25,7 @@ class WorkerRoster:
     def __init__(self, usual: int, most: int) -> None:
         self.workers: dict[WorkerId, WorkerState] = {}
         self.usual = usual
-        #: Sync workers that are running or starting, are not being killed, and don't lend their slots.
+        #: Sync workers that are running or starting, are not being killed, run no stage, and don't lend their slots.
         self.size = 0
         #: Sync workers that lend their slots and are not being killed, and how many of these slots others may have.
         self.lent = 0
@@ -31,6 +34,8 @@ class WorkerRoster:
         self.most = most
         #: Idle sync workers, and since when.
         self.idle: dict[WorkerId, float] = {}
+        #: The workers that run stages, by attempt: one of them may be ending while the next runs elsewhere.
+        self.stages: dict[AttemptKey, WorkerState] = {}
         #: Async workers that get no more jobs, and end with those that they have.
         self.retiring: list[WorkerState] = []
         self._next_worker = 1
@@ -66,6 +71,13 @@ class WorkerRoster:
         count = min(most - self.size, wanted - self.starting)
         return [self.spawn(is_async=False) for _ in range(count)]
 
+    def spawn_for_stages(self, wanted: int) -> list[SpawnWorker]:
+        """Start enough workers for so many stages, which take none of the usual ones in the end."""
+        if self._respawn_at is not None:
+            return []
+        count = min(self.most - self.size, wanted - self.starting)
+        return [self.spawn(is_async=False) for _ in range(count)]
+
     def keep_size(self, now: float) -> list[SpawnWorker]:
         """Replace workers that are gone, unless this is the pause after failed starts."""
         if self._respawn_at is not None and now >= self._respawn_at:
@@ -94,6 +106,8 @@ class WorkerRoster:
             self.retiring = [other for other in self.retiring if other is not state]
         self._leave_out(state)
         self.idle.pop(worker, None)
+        if state.runs_stage:
+            self.stages = {key: other for key, other in self.stages.items() if other is not state}
         if state.pid is None:
             self._failed_starts += 1
             self._respawn_at = now + min(LAST_RESPAWN_S, FIRST_RESPAWN_S * 2 ** (self._failed_starts - 1))
@@ -108,17 +122,30 @@ class WorkerRoster:
 
     def lend_slot(self, state: WorkerState) -> None:
         """Let another worker run in place of a sync worker, whose job waits."""
-        if state.verdict is None:
+        if state.verdict is None and not state.runs_stage:
             self.size, self.lent = self.size - 1, self.lent + 1
 
     def take_slot_back(self, state: WorkerState) -> None:
         """Count a worker again. If there are more than usual now, some end once they have been idle for a while."""
-        if state.verdict is None:
+        if state.verdict is None and not state.runs_stage:
             self.size, self.lent = self.size + 1, self.lent - 1
+
+    def begin_stage(self, state: WorkerState) -> None:
+        """Have another worker take the place of a sync worker that runs a stage from now on."""
+        state.runs_stage = True
+        [(key, held)] = state.held.items()
+        self.stages[*key, held.job.attempt] = state
+        self.size -= 1
+
+    def end_stage(self, state: WorkerState, key: AttemptKey) -> None:
+        """Count a worker again, as `take_slot_back` does."""
+        state.runs_stage = False
+        del self.stages[key]
+        self.size += state.verdict is None
 
     def _leave_out(self, state: WorkerState) -> None:
         """Count a worker no more that ends or has ended, unless that was done when it was killed."""
-        if state.verdict is None and not state.is_async:
+        if state.verdict is None and not state.is_async and not state.runs_stage:
             self.size, self.lent = self.size - (not state.lends_slot), self.lent - state.lends_slot
 
     def retire(self, state: WorkerState) -> list[KillWorker]:
@@ -212,6 +239,11 @@ class WorkerRoster:
             waiting += len(state.held) - now_running
         return running, waiting
 
+    def busy(self) -> int:
+        """The number of sync jobs and fused groups that workers hold, without stages and those that lend their slots."""
+        workers = [state for state in self.workers.values() if not (state.is_async or state.runs_stage)]
+        return sum(state.held_groups() for state in workers) - self.lent
+
     def count_claims(self) -> int:
         """The number of claims that jobs hold."""
         claims = sum(state.claim is not None for state in self.workers.values())
@@ -220,7 +252,18 @@ class WorkerRoster:
 
     def check(self) -> None:
         """Assert that the sums are right."""
-        staying = [state for state in self.workers.values() if not state.is_async and state.verdict is None]
+        staying = [
+            state
+            for state in self.workers.values()
+            if not (state.is_async or state.runs_stage) and state.verdict is None
+        ]
+        stages = {
+            (*key, held.job.attempt): state
+            for state in self.workers.values()
+            for key, held in state.held.items()
+            if state.runs_stage
+        }
+        assert stages == self.stages, "other workers run stages"
         lent = [state for state in staying if state.lends_slot]
         assert (self.size, self.lent) == (len(staying) - len(lent), len(lent)), "the workers are miscounted"
         for state in self.workers.values():

@@ -7,7 +7,6 @@ The async worker runs many coroutines of many runs, each under a claim of its ow
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 from handoff_actors.core.node.events import (
     CancelCoroutine,
@@ -61,7 +60,7 @@ class WorkerScheduler:
         self.lending = Lending(self.ledger, self.roster)
         #: The objects that workers keep.
         self.warm = WarmObjects(self.ledger, self.roster)
-        self._blocked = BlockedLanes(self.ledger)
+        self._blocked = BlockedLanes(self.ledger, self.roster)
         self._deadlines = JobDeadlines(self.roster.workers)
         #: The templates of open runs; jobs of other runs do not run again.
         self.templates: dict[RunId, dict[int, Template]] = {}
@@ -97,7 +96,7 @@ class WorkerScheduler:
             if held is None or held.job.attempt != entry.attempt:
                 continue
             del state.held[run, entry.index]
-            if held.claim is not None or held.nested_runs or held.lane.warm:
+            if held.claim is not None or held.nested_runs or held.lane.warm or state.runs_stage:
                 self._let_go(state, held, now)
             accepted.append(entry)
             if entry.additions is not None:
@@ -242,6 +241,7 @@ class WorkerScheduler:
         if not may_start or not self.queue.waiting_runs:
             return effects
         starved = self._blocked.most_starved(now)
+        self._start_stages(starved, now, effects)
         effects += self._refill(starved, now)
         while self.queue.waiting_runs and self._start_one(starved, now, effects):
             if starved is not None and starved.blocked_since is None:
@@ -256,10 +256,9 @@ class WorkerScheduler:
 
     def _replace_async(self) -> list[NodeEffect]:
         """Start an async worker in the place of one that was just killed, if any coroutine waits that came before."""
-        if not self.roster.may_spawn or self.roster.async_worker() is not None:
-            return []
-        lanes = chain.from_iterable(map(self.queue.lanes, self.queue.turns()))
-        return [self.roster.spawn(is_async=True)] if any(lane.is_async for lane in lanes) else []
+        roster = self.roster
+        is_missing = roster.may_spawn and roster.async_worker() is None and self.queue.has_coroutines()
+        return [roster.spawn(is_async=True)] if is_missing else []
 
     def wake(self, now: float) -> list[NodeEffect]:
         """Act on time limits, silent workers and idle workers."""
@@ -291,9 +290,8 @@ class WorkerScheduler:
         return running, waiting + len(self.queue)
 
     def busy(self) -> int:
-        """The number of sync jobs that run or are queued; a fused group counts as one, as its runner counts it."""
-        held = sum(state.held_groups() for state in self.roster.workers.values() if not state.is_async)
-        return held - self.roster.lent + self.queue.waiting_sync()
+        """The number of sync jobs that run or are queued, without stages; a fused group counts as one, as its runner counts it."""
+        return self.roster.busy() + self.queue.waiting_sync()
 
     def check(self) -> None:
         """Assert every invariant."""
@@ -305,6 +303,15 @@ class WorkerScheduler:
         )
 
     # --- Starting -----------------------------------------------------------------------------------------------
+
+    def _start_stages(self, starved: JobLane | None, now: float, effects: list[NodeEffect]) -> None:
+        """Start stages before all else: workers that were started for them must not go to others."""
+        for lane in self.queue.waiting_stages():
+            while lane.jobs and self._blocked.may_go_before(starved, lane):
+                if not self._start_lane(lane, now, effects):
+                    break
+                self.queue.had_its_turn(lane)
+                effects += self.roster.keep_size(now)
 
     def _start_one(self, starved: JobLane | None, now: float, effects: list[NodeEffect]) -> bool:
         for run in self.queue.turns():
@@ -338,7 +345,7 @@ class WorkerScheduler:
             return self._is_blocked(lane, now, effects)
         # No worker is idle, or they are all bound to other devices.
         devices = self.ledger.devices_for(lane.needs) if GPU in lane.needs else None
-        self._make_room(lane, devices, effects)
+        effects += self.lending.make_room(lane, devices)
         return False
 
     def _start_sync(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
@@ -347,7 +354,7 @@ class WorkerScheduler:
         devices = self.ledger.devices_for(lane.cost) if GPU in lane.cost else None
         state = self.roster.pick_idle(devices)
         if state is None:
-            self._make_room(lane, devices, effects)
+            effects += self.lending.make_room(lane, devices)
             return False
         state.claim = self.ledger.claim(lane.cost) if lane.cost else None
         if devices is not None:
@@ -360,6 +367,8 @@ class WorkerScheduler:
         state.lane, state.lent_at, state.last_message_at = lane, now, now
         state.used_before_nbytes = state.used_nbytes
         self._give(state, lane, now, effects)
+        if lane.is_stage:
+            self.roster.begin_stage(state)
 
     def _start_async(self, lane: JobLane, now: float, effects: list[NodeEffect]) -> bool:
         state = self.roster.async_worker()
@@ -418,21 +427,13 @@ class WorkerScheduler:
                     self.queue.had_its_turn(lane)
         return effects
 
-    def _make_room(self, lane: JobLane, devices: tuple[int, ...] | None, effects: list[NodeEffect]) -> None:
-        """Start workers where claims leave room that no idle worker can use, or slots are lent."""
-        bound = None if devices is None or self.roster.starting else self.roster.pick_idle(None)
-        if bound is not None and (not bound.warm or self.roster.size >= self.roster.most):
-            # All idle ones are bound to other devices, and no unbound one is starting.
-            effects.append(self.roster.kill(bound, "idle"))
-        # What is claimed for objects alone asks for no more copies of them than there are usual workers.
-        most = len(lane.jobs) if lane.cost or self.roster.lent else int(bound is not None)
-        effects += self.lending.spawn_for(lane.needs, most)
-
     # --- Ending -------------------------------------------------------------------------------------------------
 
     def _let_go(self, state: WorkerState, held: HeldJob, now: float) -> None:
         if held.nested_runs:
             self.lending.take_back(state, held)
+        if state.runs_stage:
+            self.roster.end_stage(state, (held.lane.run, held.job.index, held.job.attempt))
         if held.claim is not None:
             self.ledger.release(held.claim)
         if held.lane.warm:

@@ -85,6 +85,8 @@ class WorkerState(Struct, eq=False):
     quiet_at: float = -inf
     #: True if it gets no more jobs, and ends with those that it has.
     is_retiring: bool = False
+    #: It runs a stage: it is none of the usual workers meanwhile.
+    runs_stage: bool = False
     #: The number of its jobs that wait for nested runs.
     waiting: int = 0
     #: The number of nested runs of its jobs that may hold up its event loop: it gets no more coroutines meanwhile.
@@ -110,7 +112,7 @@ class WorkerState(Struct, eq=False):
     @property
     def lends_slot(self) -> bool:
         """True if another worker may run in place of this one, whose job waits."""
-        return self.waiting > 0 and not self.is_async
+        return self.waiting > 0 and not (self.is_async or self.runs_stage)
 
     @property
     def claimed_memory_mb(self) -> float | None:

@@ -32,6 +32,9 @@ class Durations:
         """Record the durations of a run that has ended."""
         sums: dict[int, tuple[float, int]] = {}
         for index, template in enumerate(template_of[:SAMPLE]):
+            if templates[template].is_stage:
+                # It goes on for as long as its stream does.
+                continue
             if state.phase[index] == DONE and state.attempt[index] and index not in state.skipped:
                 seconds, count = sums.get(template, (0.0, 0))
                 sums[template] = seconds + state.ran_s[index], count + 1

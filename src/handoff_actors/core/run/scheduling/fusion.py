@@ -38,7 +38,8 @@ class Fusion:
         known = self._may_fuse_template
         for template in self._templates[len(known) :]:
             # Coroutines run concurrently anyway, and a time limit needs to know when its function began.
-            known.append(not template.is_async and template.timeout is None)
+            is_alone = template.is_async or template.is_stage
+            known.append(not is_alone and template.timeout is None)
 
     def fused_behind(self, head: Index, node: NodeState) -> list[Index]:
         """Choose the functions to fuse behind one that is sent to a node, in the order in which they are to run."""

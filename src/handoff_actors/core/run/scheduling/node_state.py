@@ -178,7 +178,7 @@ class NodeState:
 
     def may_queue(self, need: RequirementClass) -> bool:
         """True if the node may be sent one more function of that class, to start later."""
-        return self.room(need) > 0 and self.could_ever_hold(need)
+        return not need.is_stage and self.room(need) > 0 and self.could_ever_hold(need)
 
     def room(self, need: RequirementClass) -> int:
         """Number of further functions of that class that this run may send, to start at once or later."""

@@ -22,11 +22,12 @@ SMOOTHING = 0.3
 
 
 NO_CLAIM: Resources = {}
-#: A claim in order, whether functions are async, their version of Python, and the claims of their objects in order.
-RequirementKey = tuple[tuple[tuple[str, float], ...], bool, str, tuple[tuple[str, float], ...]]
+#: A claim in order, whether functions are async, their version of Python, the claims of their objects in order, and whether
+#: they are stages.
+RequirementKey = tuple[tuple[tuple[str, float], ...], bool, str, tuple[tuple[str, float], ...], bool]
 
 
-NO_KEY: RequirementKey = ((), False, "", ())
+NO_KEY: RequirementKey = ((), False, "", (), False)
 
 
 class RequirementClass(Struct, eq=False):
@@ -34,6 +35,7 @@ class RequirementClass(Struct, eq=False):
 
     number: int
     cost: Resources
+    #: Functions take none of the usual workers of their node: coroutines, and stages.
     is_async: bool
     #: Moving average of the durations of such functions; None if unknown.
     seconds: float | None = None
@@ -48,11 +50,13 @@ class RequirementClass(Struct, eq=False):
     #: The claim without objects, and with them: what a node must offer.
     own: Resources = {}
     least: Resources = {}
+    #: Each goes on for as long as its app likes: none is sent to wait behind others, and how long they take says nothing.
+    is_stage: bool = False
 
     def __post_init__(self) -> None:
         self.own = self.least = self.cost
         if self.key is NO_KEY:
-            self.key = _key(self.own, self.warm, self.python, is_async=self.is_async)
+            self.key = _key(self.own, self.warm, self.python, is_async=self.is_async, is_stage=self.is_stage)
         if self.warm:
             self.least = summed(self.own, self.warm)
             self.cost = self.own if self.is_async else self.least
@@ -95,8 +99,9 @@ class Requirements:
             if number == len(classes):
                 template, python = added.templates[place], affinity.python * (place in affinity.templates)
                 # Coroutines share a process, and so an environment: one with its own runs as sync functions do.
-                is_async = template.is_async and template.environment is None
-                classes.append(self._class(template.cost, python, is_async=is_async))
+                is_async = template.is_stage or (template.is_async and template.environment is None)
+                is_stage = template.is_stage
+                classes.append(self._class(template.cost, python, is_async=is_async, is_stage=is_stage))
         put(self.of, part.indices, [classes[plan.template_of[index]] for index in part.indices])
         self._add_warm(plan, part, added)
         if affinity.may_bind_other_functions(added):
@@ -127,7 +132,9 @@ class Requirements:
 
     def _bind(self, index: int, python: str) -> None:
         need = self.of[index]
-        self.of[index] = self._class(need.own, python, need.warm, is_async=need.is_async)
+        self.of[index] = self._class(
+            need.own, python, need.warm, is_async=need.is_async, is_stage=need.is_stage
+        )
 
     def _add_warm(self, plan: Plan, part: ProgramPart, added: Plan) -> None:
         if self.warm:
@@ -141,16 +148,29 @@ class Requirements:
 
     def _with_warm(self, plan: Plan, need: RequirementClass, numbers: Iterable[int]) -> RequirementClass:
         warm = summed(*(plan.templates[number].cost for number in sorted(numbers)))
-        return self._class(need.own, need.python, warm, is_async=need.is_async)
+        return self._class(need.own, need.python, warm, is_async=need.is_async, is_stage=need.is_stage)
 
     def _class(
-        self, own: Resources, python: str, warm: Resources = NO_CLAIM, *, is_async: bool
+        self,
+        own: Resources,
+        python: str,
+        warm: Resources = NO_CLAIM,
+        *,
+        is_async: bool,
+        is_stage: bool = False,
     ) -> RequirementClass:
-        key = _key(own, warm, python, is_async=is_async)
+        key = _key(own, warm, python, is_async=is_async, is_stage=is_stage)
         need = self._numbers.get(key)
         if need is None:
             need = self._numbers[key] = RequirementClass(
-                len(self.classes), dict(own), is_async, None, python, key, warm=dict(warm)
+                len(self.classes),
+                dict(own),
+                is_async,
+                None,
+                python,
+                key,
+                warm=dict(warm),
+                is_stage=is_stage,
             )
             self.classes.append(need)
         return need
@@ -164,8 +184,8 @@ class Requirements:
         return self._class(total, python, is_async=False)
 
 
-def _key(own: Resources, warm: Resources, python: str, *, is_async: bool) -> RequirementKey:
-    return tuple(sorted(own.items())), is_async, python, tuple(sorted(warm.items()))
+def _key(own: Resources, warm: Resources, python: str, *, is_async: bool, is_stage: bool) -> RequirementKey:
+    return tuple(sorted(own.items())), is_async, python, tuple(sorted(warm.items())), is_stage
 
 
 def _warm_of(plan: Plan) -> dict[Index, frozenset[int]]:

@@ -159,8 +159,9 @@ class Scheduler:
         self.time_left.assume(usual_s)
 
     def learn(self, entries: Iterable[Done]) -> None:
-        """Record the durations of functions."""
+        """Record the durations of functions, but of those that ran for as long as their app liked."""
         need_of = self.needs.of
+        entries = [entry for entry in entries if not need_of[entry.index].is_stage]
         for entry in entries:
             need = need_of[entry.index]
             need.seconds = smoothed(need.seconds, entry.ran_s, SMOOTHING)
@@ -314,6 +315,7 @@ class Scheduler:
             or self.destinations.has_constraints
             or self._is_custom_policy
             or lane.destination.length
+            or lane.destination.need.is_stage
             or len(self.nodes) > 1
             or len(self._ready.lanes()) > 1
         ):

@@ -358,7 +358,7 @@ class SessionLoad:
         self.is_freed = False
         yield from list(self._asked_always)
         for demand in list(self._waiting):
-            if self._has_room and demand in self._waiting:
+            if self._may_start(demand) and demand in self._waiting:
                 yield from self._waiting_for(demand)
         for load in list(self.nodes.values()):
             for run, state in reversed(list(load.states.items())) if load.is_overloaded else ():
@@ -376,8 +376,13 @@ class SessionLoad:
             before = self.sent
             yield run
             refusals += self.sent == before
-            if refusals == MAX_REFUSALS or not self._has_room or demand not in self._waiting:
+            if refusals == MAX_REFUSALS or not self._may_start(demand) or demand not in self._waiting:
                 return
+
+    def _may_start(self, demand: Demand) -> bool:
+        """True if what a run waits for may have become free: stages need no idle worker."""
+        (*_, is_stage), _ = demand
+        return is_stage or self._has_room
 
     @property
     def _has_room(self) -> bool:

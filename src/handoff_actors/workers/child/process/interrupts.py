@@ -20,6 +20,18 @@ from handoff_actors.workers.child.process.group_signals import is_for_all
 _LEFT_IGNORED: Final = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT}
 
 
+class UserCode:
+    """Tells whether user code runs in this process, which signals may interrupt."""
+
+    __slots__ = ("is_interruptible", "is_running")
+
+    def __init__(self) -> None:
+        #: No state of the worker is half changed: a recall may be answered right away.
+        self.is_interruptible = False
+        #: A function runs, which SIGINT interrupts; unless a recall is being answered, after which it does.
+        self.is_running = False
+
+
 def take_interrupts(interrupt: Callable[[], None]) -> None:
     """Call `interrupt` in the main thread on each SIGINT; it raises KeyboardInterrupt if user code is running."""
     pythons_own = signal.default_int_handler

@@ -1,0 +1,1 @@
+"""Pipelines: streams as their users see them."""

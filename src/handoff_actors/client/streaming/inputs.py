@@ -1,0 +1,67 @@
+"""Encodes what is pushed into a stream."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any
+
+from handoff_actors.errors import SerializationError
+from handoff_actors.graph.argument import Handle
+from handoff_actors.graph.function import Code
+from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
+from handoff_actors.wire.code.by_value import sent_by_value
+from handoff_actors.wire.payload import encode
+from handoff_actors.workers.stage_keys import key_hash
+
+#: For each input its encoded value, and the hash of its key for each stage that takes it by key.
+EncodedItem = Sequence[tuple[bytes, Sequence[int]]]
+
+
+class StreamInputs:
+    """The inputs of one stream."""
+
+    def __init__(self, plan: StreamPlan, by_value: Sequence[ModuleType]) -> None:
+        """`by_value`: modules that nodes may lack, and whose classes go with the items that are of them."""
+        self._by_value = by_value
+        self._ids: list[FunctionId] = [plan.vertices[number].function.id for number in plan.inputs]
+        self._keys = [_keys_of(plan, number) for number in plan.inputs]
+
+    def encode(self, item: Any) -> EncodedItem:
+        """Encode an item. Raises SerializationError, ValueError, TypeError, and what a function that gives keys raises."""
+        values = [item] if len(self._ids) == 1 else self._by_input(item)
+        return [self._encoded(place, value) for place, value in enumerate(values)]
+
+    def _by_input(self, item: Any) -> list[Any]:
+        if not isinstance(item, Mapping):
+            raise TypeError(
+                f"the stream has {len(self._ids)} inputs, so an item is a dict of their values by their ids, which are"
+                f" {_listed(self._ids)}: not {repr_of(item)}"
+            )
+        values = {key.id if isinstance(key, Handle) else key: value for key, value in item.items()}
+        missing = [each for each in self._ids if each not in values]
+        if missing:
+            raise ValueError(f"the item has no value for {_listed(missing)}: it needs one for each input")
+        return [values[each] for each in self._ids]
+
+    def _encoded(self, place: int, value: Any) -> tuple[bytes, Sequence[int]]:
+        try:
+            # Others encode in between.
+            with sent_by_value(self._by_value) if self._by_value else nullcontext():
+                encoded = encode(value, "value").to_bytes()
+        except SerializationError as error:
+            function_id = self._ids[place]
+            reason = f"an item for input {repr_of(function_id)} can't be sent to a node: {error}"
+            raise SerializationError(reason, function_id) from error.__cause__
+        return encoded, [key_hash(key(value)) for key in self._keys[place]]
+
+
+def _keys_of(plan: StreamPlan, number: int) -> list[Code]:
+    """List what gives the keys of a value, for the stages that take it by key, in the order of the plan."""
+    consumers = (plan.vertices[consumer].function for consumer, _ in plan.vertices[number].consumers)
+    return [function.key for function in consumers if function.key is not None]
+
+
+def _listed(ids: Sequence[FunctionId]) -> str:
+    return ", ".join(map(repr_of, ids))

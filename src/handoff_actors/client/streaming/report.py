@@ -1,0 +1,168 @@
+"""The report on a pipeline: what each stage does, and which of them the others wait for."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from handoff_actors.core.stream.events import Vertex
+from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.machine import StreamMachine
+from handoff_actors.core.stream.stage import StreamStage
+from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
+
+if TYPE_CHECKING:
+    from handoff_actors.core.run.explain import Explanation
+
+#: Below this share of its time a stage holds nothing up.
+_BUSY: Final = 0.5
+
+
+class StageReport(Struct, frozen=True):
+    """One stage of a pipeline so far."""
+
+    #: Id of its function.
+    function_id: FunctionId
+    #: Items that have ended here; of a generator, its results.
+    items: int
+    #: Their number per second, since the pipeline began.
+    items_per_s: float
+    #: Share of the time of all its workers in which its code ran, from 0 to 1.
+    busy: float
+    #: Items that wait for a worker.
+    queued: int
+    #: Items that workers have been given.
+    with_workers: int
+    #: Workers that take items, and those that are to.
+    workers: int
+    workers_starting: int
+    #: "input", "output", "workers", or "" while it works.
+    waits_for: str
+
+
+class PipelineReport(Struct, frozen=True):
+    """A pipeline so far."""
+
+    #: Seconds since it began.
+    seconds: float
+    #: Items between `push` and whoever takes their results.
+    in_flight: int
+    #: By id of the function, in the order of the graph.
+    stages: Mapping[FunctionId, StageReport]
+    #: Id of the function that the others wait for; None if they wait for pushes, or for whoever takes the results.
+    bottleneck: FunctionId
+    #: Why, for people.
+    reason: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.in_flight} item(s) in flight after {self.seconds:.1f} s: {self.reason}"]
+        for stage in self.stages.values():
+            waits = f", waits for {stage.waits_for}" if stage.waits_for else ""
+            lines.append(
+                f"  {repr_of(stage.function_id)}: {stage.items} item(s), {stage.items_per_s:.4g}/s, {stage.busy:.0%} busy,"
+                f" {stage.queued} queued, {stage.with_workers} with {stage.workers} worker(s){waits}"
+            )
+        return "\n".join(lines)
+
+
+class WorkerExplanation(Struct, frozen=True):
+    """The place of one worker of one stage, and what it waits for."""
+
+    #: Id of the stage's function.
+    function_id: FunctionId
+    #: Its number among the stage's workers.
+    worker: int
+    #: "starting", "waiting" for input, "working", "stopping" or "closing".
+    state: str
+    #: The node that it is on; None where it is on none yet.
+    node: str | None
+    #: Items that it has been given and that have not ended.
+    items: int
+    #: For one that starts: why it is where it is. None otherwise.
+    start: "Explanation | None" = None
+
+
+def report_on(machine: StreamMachine, seconds: float, in_flight_at_most: int) -> PipelineReport:
+    """Report on a stream that began so many seconds ago."""
+    stages = {
+        report.function_id: report for report in (_of_stage(stage, seconds) for stage in machine.stages)
+    }
+    bottleneck, reason = _bottleneck(list(stages.values()), machine, in_flight_at_most)
+    return PipelineReport(seconds, machine.in_flight, stages, bottleneck, reason)
+
+
+def _of_stage(stage: StreamStage, seconds: float) -> StageReport:
+    up = [lane for lane in stage.lanes if lane.place is not None]
+    queued, given = stage.waiting, sum(len(lane.outstanding) for lane in stage.lanes)
+    at_once = max(1, len(stage.lanes) * stage.concurrency)
+    return StageReport(
+        function_id=stage.vertex.function.id,
+        items=stage.ended,
+        items_per_s=stage.ended / seconds if seconds else 0.0,
+        busy=min(1.0, stage.busy_s / (seconds * at_once)) if seconds else 0.0,
+        queued=queued,
+        with_workers=given,
+        workers=len(up),
+        workers_starting=len(stage.lanes) - len(up),
+        waits_for=_waits_for(queued, given, has_workers=bool(up)),
+    )
+
+
+def _waits_for(queued: int, given: int, *, has_workers: bool) -> str:
+    if not has_workers:
+        return "workers"
+    if given:
+        return ""
+    return "output" if queued else "input"
+
+
+def _bottleneck(
+    stages: list[StageReport], machine: StreamMachine, in_flight_at_most: int
+) -> tuple[FunctionId, str]:
+    if not stages:
+        return None, "it has no stages"
+    starting = next((stage for stage in stages if not stage.workers), None)
+    if starting is not None:
+        return (
+            starting.function_id,
+            f"function {repr_of(starting.function_id)} has no worker that takes items",
+        )
+    with_stages = sum(stage.queued + stage.with_workers for stage in stages)
+    if machine.in_flight >= in_flight_at_most and not with_stages:
+        return None, "its results are not taken as fast as they come"
+    busiest = max(stages, key=lambda stage: stage.busy)
+    if busiest.busy < _BUSY and not any(stage.queued for stage in stages):
+        return None, "items are not pushed as fast as its stages could take them"
+    return busiest.function_id, (
+        f"function {repr_of(busiest.function_id)} is busy for {busiest.busy:.0%} of the time,"
+        f" {busiest.queued} item(s) wait for it"
+    )
+
+
+def explain(
+    machine: StreamMachine, starts: Mapping[tuple[Vertex, int], "Explanation"]
+) -> list[WorkerExplanation]:
+    """Explain each worker of a stream. `starts` says of those that have not ended why they are where they are."""
+    explained: list[WorkerExplanation] = []
+    for stage in machine.stages:
+        function_id = stage.vertex.function.id
+        for lane in stage.lanes:
+            node = None if lane.place is None else lane.place.node
+            start = starts.get((stage.number, lane.number)) if lane.place is None else None
+            explained.append(
+                WorkerExplanation(
+                    function_id, lane.number, _state_of(lane), node, len(lane.outstanding), start
+                )
+            )
+    return explained
+
+
+def _state_of(lane: Lane) -> str:
+    if lane.is_stopping:
+        return "stopping"
+    if lane.place is None:
+        return "starting"
+    if lane.is_closing:
+        return "closing"
+    return "working" if lane.outstanding else "waiting"

@@ -1,0 +1,257 @@
+"""The events and effects of a stream's machine."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from handoff_actors.errors import HandoffError
+from handoff_actors.ids import Attempt, Index
+from handoff_actors.wire.messages.stage_rows import ToStage
+
+#: The number of a vertex in the stream's plan.
+Vertex: TypeAlias = int
+
+
+class Stored(Struct, frozen=True):
+    """A value that is in the store of a node; node "": in the app."""
+
+    index: Index
+    nbytes: int
+    node: str
+
+
+#: Who gets the results of plain pushes, and of `finish`: whoever iterates over the stream itself.
+FINISH_OWNER = 0
+
+
+class ItemFailure(Struct, frozen=True):
+    """Why an item has no value. See `FailureRow`."""
+
+    kind: str
+    #: The encoded exception, or b"" where there is none.
+    error: bytes
+    #: For people.
+    reason: str
+    #: Why `retry_on` allows no further try; "": it allows one.
+    not_retried: str = ""
+    #: The stage at which it failed; None: the stream itself, at a join or the output.
+    stage: Vertex | None = None
+    #: How often it was tried.
+    attempts: int = 1
+
+
+class ItemSkipped(Struct, frozen=True):
+    """The item ends here without a value, as its code has returned SKIP."""
+
+
+SKIPPED = ItemSkipped()
+Outcome: TypeAlias = bytes | Stored | ItemFailure | ItemSkipped
+
+
+class Place(Struct, frozen=True):
+    """The worker of a stage: one attempt at the function that it runs."""
+
+    node: str
+    index: Index
+    attempt: Attempt
+
+
+# --- Events -----------------------------------------------------------------------------------------------------
+
+
+class LaneUp(Struct, frozen=True):
+    """A worker of a stage has made its state, and takes items. It replaces any earlier one of the same lane."""
+
+    stage: Vertex
+    lane: int
+    place: Place
+
+
+class LaneLost(Struct, frozen=True):
+    """The function of a lane has ended for good with an error. Nothing of it comes any more."""
+
+    stage: Vertex
+    lane: int
+    error: HandoffError
+    #: True: its process or its node was lost; False: its code has raised, or can't be had, before it took items.
+    is_loss: bool
+
+
+class LaneClosed(Struct, frozen=True):
+    """The function of a lane has ended well, after `CloseStage`, or because it was stopped."""
+
+    stage: Vertex
+    lane: int
+
+
+class StageEnd(Struct, frozen=True):
+    """An item has ended at a stage with this outcome."""
+
+    number: int
+    outcome: Outcome
+    #: The hash of the key of the result for each stage that takes it by key, in the order of the plan.
+    keys: Sequence[int] = ()
+
+
+class StageEnded(Struct, frozen=True):
+    """Items have ended on a lane, in this order."""
+
+    place: Place
+    ends: Sequence[StageEnd]
+    seconds: float
+    has_replaced_state: bool = False
+
+
+class StageGenerated(Struct, frozen=True):
+    """A generator, or `finish`, has given results, in order."""
+
+    place: Place
+    number: int
+    results: Sequence[StageEnd]
+    is_end: bool
+    failure: ItemFailure | None
+    seconds: float
+    has_replaced_state: bool = False
+
+
+class InputLost(Struct, frozen=True):
+    """A value could not be brought to a lane; it has not got what it was sent last, and what was sent behind that."""
+
+    place: Place
+    index: Index
+    reason: str
+
+
+class Pushed(Struct, frozen=True):
+    """The app has pushed an item. Its number is the machine's `next_number`."""
+
+    number: int
+    #: Who gets its results.
+    owner: int
+    #: By input, in the order of the plan: the value, and the hash of its key for each stage that takes it by key.
+    values: Sequence[tuple[bytes | Stored, Sequence[int]]]
+
+
+class Taken(Struct, frozen=True):
+    """The app has taken so many results of an owner: there is room for others."""
+
+    owner: int
+    results: int
+
+
+class OwnerGone(Struct, frozen=True):
+    """An owner takes no more results: drop those that it has not taken, also those to come."""
+
+    owner: int
+
+
+class NodeGone(Struct, frozen=True):
+    """A node is gone, and with it the values in its store."""
+
+    name: str
+
+
+class DrainStream(Struct, frozen=True):
+    """Nothing more is pushed: finish what there is, then say `StreamDrained`."""
+
+
+class AbortStream(Struct, frozen=True):
+    """Drop everything. Answered by no effect."""
+
+
+StreamEvent = (
+    LaneUp
+    | LaneLost
+    | LaneClosed
+    | StageEnded
+    | StageGenerated
+    | InputLost
+    | Pushed
+    | Taken
+    | OwnerGone
+    | NodeGone
+    | DrainStream
+    | AbortStream
+)
+
+# --- Effects ----------------------------------------------------------------------------------------------------
+
+
+class SendToStage(Struct, frozen=True):
+    """Send rows to the worker of a stage, behind all that were sent before."""
+
+    place: Place
+    rows: Sequence[ToStage]
+    #: The stored values among them, wherever they are.
+    needs: Sequence[Stored]
+
+
+class StartLane(Struct, frozen=True):
+    """Start a worker of a stage; answered by `LaneUp` or `LaneLost`."""
+
+    stage: Vertex
+    lane: int
+
+
+class StopLane(Struct, frozen=True):
+    """Stop a worker at once, whatever it does; answered by `LaneClosed` or `LaneLost`."""
+
+    stage: Vertex
+    lane: int
+
+
+class DropValues(Struct, frozen=True):
+    """Nothing needs these values any more, on their nodes or in the app."""
+
+    values: Sequence[Stored]
+
+
+class StreamResult(Struct, frozen=True):
+    """One result of one item."""
+
+    #: The number of the push that it comes from.
+    number: int
+    #: By sink; or the failure of the item.
+    outcome: Mapping[Vertex, bytes | Stored | ItemSkipped] | ItemFailure
+
+
+class ResultsReady(Struct, frozen=True):
+    """Results for an owner, in order. Each counts as in flight until it is `Taken`."""
+
+    owner: int
+    results: Sequence[StreamResult]
+
+
+class ItemOut(Struct, frozen=True):
+    """All results of an item have been taken: no more of it come."""
+
+    owner: int
+    number: int
+
+
+class PushRoomFreed(Struct, frozen=True):
+    """The machine `has_room` for another item again."""
+
+
+class StreamFailed(Struct, frozen=True):
+    """The stream can't go on; nothing more is decided."""
+
+    error: HandoffError
+
+
+class StreamDrained(Struct, frozen=True):
+    """All results have been handed out, and all stages are closed."""
+
+
+StreamEffect = (
+    SendToStage
+    | StartLane
+    | StopLane
+    | DropValues
+    | ResultsReady
+    | ItemOut
+    | PushRoomFreed
+    | StreamFailed
+    | StreamDrained
+)

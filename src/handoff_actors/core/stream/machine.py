@@ -1,0 +1,501 @@
+"""The decisions of a stream: which worker gets which item, what becomes of its result, and what happens when either is lost.
+
+The machine holds the whole truth about a stream, as a runner does about a run. Workers only call code. An item goes along the
+edges of the graph (`flow`), is joined where several producers give something for it (`joining`), put in order where one worker
+is to see all items in order (`sequencing`), and waits at a stage until a worker has room for it (`stage`). Exactly one outcome
+comes out of each item at each vertex: a value, a failure, or that it is skipped; so joins and orders always become whole.
+
+Each result comes out exactly once: only the machine passes results on, and answers of workers that it has given up are ignored.
+At most `in_flight` items are between `push` and whoever takes their results, and that bounds every queue here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from handoff_actors.core.stream.back_pressure import BackPressure
+from handoff_actors.core.stream.draining import Draining, close
+from handoff_actors.core.stream.events import (
+    SKIPPED,
+    AbortStream,
+    DrainStream,
+    DropValues,
+    InputLost,
+    ItemFailure,
+    LaneClosed,
+    LaneLost,
+    LaneUp,
+    NodeGone,
+    Outcome,
+    OwnerGone,
+    Place,
+    Pushed,
+    PushRoomFreed,
+    StageEnd,
+    StageEnded,
+    StageGenerated,
+    StartLane,
+    StopLane,
+    StreamDrained,
+    StreamEffect,
+    StreamEvent,
+    StreamFailed,
+    Taken,
+    Vertex,
+)
+from handoff_actors.core.stream.flow import Flow
+from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, blamed, retry_of, state_loss, to_do_again
+from handoff_actors.core.stream.options import StreamOptions
+from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
+from handoff_actors.core.stream.work import Work
+from handoff_actors.errors import HandoffError
+from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.text import repr_of
+from handoff_actors.wire.messages.stage_rows import GenerateMore
+
+
+class StreamMachine:
+    """One stream. See `core.machine.Machine`."""
+
+    def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
+        self._inputs = list(plan.inputs)
+        self._options = options
+        self._flow = Flow(plan, options)
+        self._gate = BackPressure(plan, self._flow, options)
+        self._draining = Draining(plan, self._flow, options.in_flight)
+        self._stages = list(self._flow.stages.values())
+        self._timed_stages = [stage for stage in self._stages if stage.may_wake]
+        self._has_join_timeout = options.join_timeout_s is not None
+        self._lanes: dict[Place, tuple[StreamStage, Lane]] = {}
+        #: The number of the next push.
+        self.next_number = 0
+        self._was_full = False
+        #: The stream has failed, or was given up: its values go with its run.
+        self._is_over = False
+        self._is_drained = False
+        self._effects: list[StreamEffect] = []
+
+    # --- The shape of a machine ---------------------------------------------------------------------------------
+
+    def start(self, _now: float) -> list[StreamEffect]:
+        """Start the workers of all stages."""
+        return [
+            StartLane(number, lane.number)
+            for number, stage in self._flow.stages.items()
+            for lane in stage.lanes
+        ]
+
+    def handle(self, event: StreamEvent, now: float) -> list[StreamEffect]:
+        """Take one event."""
+        if self._is_over:
+            return []
+        self._dispatch(event, now)
+        return self._settle(now)
+
+    def wake(self, now: float) -> list[StreamEffect]:
+        """Act on time limits and pauses that are over."""
+        if self._is_over:
+            return []
+        self._flow.time_out(now)
+        for stage in self._flow.stages.values():
+            for lane in stage.overdue(now):
+                self._stop_overdue(stage, lane)
+            for lane in stage.surplus_lanes(now):
+                close(lane)
+        return self._settle(now)
+
+    @property
+    def wake_at(self) -> float | None:
+        """The time of the next deadline."""
+        if self._is_over:
+            return None
+        at = self._flow.wake_at if self._has_join_timeout else None
+        for stage in self._timed_stages:
+            due_at = stage.wake_at
+            if due_at is not None and (at is None or due_at < at):
+                at = due_at
+        return at
+
+    def check(self) -> None:
+        """Assert every invariant."""
+        if self._is_over:
+            return
+        self._flow.values.check()
+        for place, (stage, lane) in self._lanes.items():
+            assert lane.place == place, "a worker is known by another place"
+            assert all(work.stage == stage.number for work in lane.outstanding.values())
+        for stage in self._flow.stages.values():
+            for lane in stage.lanes:
+                assert lane.place is not None or not lane.outstanding, "a worker that is not there has items"
+        assert self._draining.has_begun or len(self._flow.results.items) <= self._options.in_flight
+
+    # --- What the shell may ask ---------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """True while every stage has all the workers that it is to have at least."""
+        return all(
+            lane.place is not None
+            for stage in self._flow.stages.values()
+            for lane in stage.lanes[: stage.least]
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """True if another item may be pushed."""
+        return self._gate.has_room and not self._is_over
+
+    @property
+    def in_flight(self) -> int:
+        """The number of items between `push` and whoever takes their results."""
+        return len(self._flow.results.items)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values that anything in the stream needs."""
+        return self._flow.values.nbytes
+
+    def current(self, value: Outcome) -> Outcome | None:
+        """What stands for a value that was handed out now; None while it is being made again."""
+        return self._flow.values.current(value)
+
+    @property
+    def stages(self) -> Iterable[StreamStage]:
+        """The stages, for reports."""
+        return self._flow.stages.values()
+
+    # --- Events -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: StreamEvent, now: float) -> None:  # noqa: C901, PLR0912 - one table
+        match event:
+            case StageEnded():
+                self._ended(event, now)
+            case Pushed():
+                self._pushed(event)
+            case Taken(owner, results):
+                self._flow.took(self._flow.results.taken(owner, results))
+            case StageGenerated():
+                self._generated(event, now)
+            case LaneUp():
+                self._lane_up(event, now)
+            case LaneLost():
+                self._lane_lost(event)
+            case LaneClosed(stage, lane):
+                self._lane_closed(stage, lane)
+            case InputLost():
+                self._input_lost(event, now)
+            case NodeGone(name):
+                self._node_lost(name)
+            case OwnerGone(owner):
+                self._flow.took(self._flow.results.owner_gone(owner))
+            case DrainStream():
+                self._gate.is_closed = self._draining.has_begun = True
+            case AbortStream():
+                self._is_over = True
+            case _:
+                assert_never(event)
+
+    def _pushed(self, event: Pushed) -> None:
+        assert event.number == self.next_number, "pushes are numbered in order"
+        self.next_number += 1
+        item = self._flow.results.add(event.number, event.owner)
+        # So that it is not over before it has begun.
+        item.alive += 1
+        for vertex, (value, keys) in zip(self._inputs, event.values, strict=True):
+            self._flow.emit(vertex, (event.number,), None, value, item, keys)
+        self._flow.end(item)
+
+    def _ended(self, event: StageEnded, now: float) -> None:
+        found = self._lanes.get(event.place)
+        if found is None:
+            self._discard(event.ends)
+            return
+        stage, lane = found
+        lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
+        stage.learn(event.seconds, len(event.ends))
+        again: list[Work] = []
+        for end in event.ends:
+            work, outcome = lane.let_go(end.number), end.outcome
+            if work is None:
+                self._flow.values.discard(outcome)
+                continue
+            lane.answered(work)
+            if isinstance(outcome, ItemFailure):
+                if retry_of(work, outcome, stage):
+                    again.append(work)
+                    continue
+                outcome = blamed(outcome, work)
+            work.is_suspect = False
+            self._flow.work_ended(work, outcome, end.keys)
+        stage.put_back(again)
+        stage.rested(lane, now)
+
+    def _discard(self, ends: Iterable[StageEnd]) -> None:
+        for end in ends:
+            self._flow.values.discard(end.outcome)
+
+    def _generated(self, event: StageGenerated, now: float) -> None:
+        stage, lane = self._lanes.get(event.place, (None, None))
+        work = None if lane is None else lane.outstanding.get(event.number)
+        if stage is None or lane is None or work is None:
+            self._discard(event.results)
+            return
+        lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
+        stage.learn(event.seconds, len(event.results))
+        lane.answered(work)
+        if work.is_made_again:
+            self._result_made_again(work, event, lane, stage)
+        else:
+            self._results_came(work, event.results, lane, stage, now)
+            if event.is_end:
+                lane.let_go(work.number)
+                self._generator_ended(work, event.failure, stage)
+        stage.rested(lane, now)
+
+    def _results_came(
+        self, work: Work, results: Sequence[StageEnd], lane: Lane, stage: StreamStage, now: float
+    ) -> None:
+        if results:
+            lane.clear(work)
+            work.given_at = now
+        for end in results:
+            work.credit -= 1
+            stage.learn_size(end.outcome)
+            if work.is_finish:
+                self._finish_gave(work, end)
+            else:
+                self._flow.result_of_generator(work, end.outcome, end.keys)
+
+    def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: StreamStage) -> None:
+        """Take one result of a generator that was lost; the rest of them are not."""
+        if not (event.results or event.is_end):
+            return
+        lane.let_go(work.number)
+        if event.results:
+            self._flow.work_ended(work, event.results[0].outcome)
+            if not event.is_end:
+                lane.rows.append(GenerateMore(work.number, 0))
+        elif event.failure is not None and retry_of(work, event.failure, stage):
+            stage.put_back([work])
+        else:
+            lost = ItemFailure("lost", b"", "the generator gives fewer results than before")
+            self._flow.work_ended(work, blamed(event.failure or lost, work))
+
+    def _generator_ended(self, work: Work, failure: ItemFailure | None, stage: StreamStage) -> None:
+        if work.is_finish:
+            self._finish_ended(work, failure)
+        elif failure is not None and retry_of(work, failure, stage):
+            stage.put_back([work])
+        else:
+            work.is_suspect = False
+            self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
+
+    # --- Workers ------------------------------------------------------------------------------------------------
+
+    def _lane_up(self, event: LaneUp, now: float) -> None:
+        stage = self._flow.stages[event.stage]
+        lane = stage.lane(event.lane)
+        if lane is None or lane.place == event.place:
+            return
+        if lane.place is not None and not self._lose(stage, lane):
+            return
+        lane.place, lane.was_up, lane.failed_starts, lane.idle_since = event.place, True, 0, now
+        self._lanes[event.place] = stage, lane
+        if lane.is_closing:
+            lane.is_closing = False
+            close(lane)
+
+    def _lane_lost(self, event: LaneLost) -> None:
+        stage = self._flow.stages[event.stage]
+        lane = stage.lane(event.lane)
+        if lane is None:
+            return
+        if not (event.is_loss or lane.is_stopping):
+            self._fail(event.error)
+            return
+        if lane.is_closing:
+            self._lane_closed(event.stage, event.lane)
+            return
+        if not lane.was_up and not lane.is_stopping:
+            lane.failed_starts += 1
+            if lane.failed_starts >= MOST_FAILED_STARTS:
+                self._fail(event.error)
+                return
+        if self._lose(stage, lane):
+            self._effects.append(StartLane(stage.number, lane.number))
+
+    def _lane_closed(self, number: Vertex, lane_number: int) -> None:
+        stage = self._flow.stages[number]
+        lane = stage.lane(lane_number)
+        if lane is None:
+            return
+        if lane.is_closing:
+            self._forget_place(lane)
+            stage.put_back(lane.lose())
+            stage.lanes.remove(lane)
+        elif self._lose(stage, lane):
+            self._effects.append(StartLane(number, lane_number))
+
+    def _node_lost(self, name: str) -> None:
+        """Take back what the workers of a node had, which is no fault of their items. They start again elsewhere by themselves."""
+        self._do_again(self._flow.values.lost_with(name))
+        for place, (stage, lane) in list(self._lanes.items()):
+            if place.node == name:
+                self._lose(stage, lane, is_blamed=False)
+
+    def _lose(self, stage: StreamStage, lane: Lane, *, is_blamed: bool = True) -> bool:
+        """Take back what a worker had that is gone. False if the stream can't go on without its state."""
+        is_blamed = is_blamed and not lane.is_stopping
+        # That of a worker that was stopped has been looked at before.
+        error = None if lane.is_stopping else state_loss(stage, lane)
+        if error is not None:
+            self._fail(error)
+            return False
+        self._forget_place(lane)
+        works = lane.lose()
+        lane.is_stopping = False
+        if works and works[0].is_finish:
+            return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
+        again, given_up = to_do_again(works, stage) if is_blamed else (works, [])
+        stage.put_back(again)
+        for work, failure in given_up:
+            self._flow.work_ended(work, failure)
+        return True
+
+    def _forget_place(self, lane: Lane) -> None:
+        if lane.place is not None:
+            del self._lanes[lane.place]
+
+    def _stop_overdue(self, stage: StreamStage, lane: Lane) -> None:
+        """Stop a worker whose item has taken too long. What it had beside that is done again."""
+        late = stage.late(lane)
+        error = None if late[0].is_finish else state_loss(stage, lane)
+        if error is not None:
+            self._fail(error)
+            return
+        seconds = stage.vertex.function.timeout
+        failure = ItemFailure("timeout", b"", f"it took longer than its time limit of {seconds} s")
+        lane.is_stopping = True
+        self._effects.append(StopLane(stage.number, lane.number))
+        again: list[Work] = []
+        for work in late:
+            lane.let_go(work.number)
+            if work.is_finish:
+                self._finish_ended(work, failure)
+            elif retry_of(work, failure, stage):
+                again.append(work)
+            else:
+                self._flow.work_ended(work, blamed(failure, work))
+        stage.put_back(again)
+
+    def _fail(self, error: HandoffError) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._effects.append(StreamFailed(error))
+
+    # --- Values -------------------------------------------------------------------------------------------------
+
+    def _input_lost(self, event: InputLost, now: float) -> None:
+        found = self._lanes.get(event.place)
+        if found is None:
+            return
+        stage, lane = found
+        message = lane.message_with(event.index)
+        if message is not None:
+            stage.put_back(lane.take_back_from(message))
+            stage.rested(lane, now)
+        self._do_again(self._flow.values.lost(event.index, event.reason))
+
+    def _do_again(self, works: Iterable[Work]) -> None:
+        for work in works:
+            work.is_made_again = True
+            if self._draining.is_closing:
+                lost = ItemFailure(
+                    "lost", b"", "a value was lost when the stages had ended", stage=work.stage
+                )
+                self._flow.work_ended(work, lost)
+            else:
+                self._flow.stages[work.stage].put_back([work])
+
+    # --- The end ------------------------------------------------------------------------------------------------
+
+    def _finish_gave(self, work: Work, end: StageEnd) -> None:
+        number = self.next_number
+        self.next_number += 1
+        self._flow.pass_over(number, self._draining.beside(work.stage))
+        self._flow.result_of_finish(work, number, end)
+
+    def _finish_ended(self, work: Work, failure: ItemFailure | None) -> None:
+        if failure is not None:
+            self._finish_gave(work, StageEnd(work.number, blamed(failure, work)))
+        self._draining.finished(work)
+        assert work.results is not None
+        self._flow.end(work.results)
+
+    def _finish_lost(self, stage: StreamStage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
+        work.deaths += is_blamed
+        if work.given:
+            name = repr_of(stage.vertex.function.id)
+            self._fail(HandoffError(f"stage {name} has lost its worker while finish gave the last results"))
+            return False
+        if work.deaths < MOST_DEATHS:
+            self._draining.again(stage, lane, work)
+        else:
+            reason = f"its worker has died {work.deaths} times in finish"
+            self._finish_ended(work, ItemFailure("worker", b"", reason, attempts=work.deaths))
+        return True
+
+    # --- After each event ---------------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> list[StreamEffect]:
+        out: list[StreamEffect] = []
+        is_settled = False
+        while not is_settled:
+            self._flow.settle(now)
+            if self._draining.has_begun:
+                self._effects += self._draining.step(now)
+            # Before anything is given out: what nobody wants makes room.
+            out += self._flow.hand_out()
+            is_settled = not self._fill(now)
+        sent: list[StreamEffect] = []
+        sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
+        effects, self._effects = self._effects, []
+        effects += sent
+        effects += out
+        dropped = self._flow.values.take_dropped()
+        if dropped:
+            effects.append(DropValues(dropped))
+        effects += self._tell_of_room()
+        return effects
+
+    def _fill(self, now: float) -> bool:
+        """Give workers what they should have. True if an item turned out to be lost, so that there is more to do."""
+        has_changed = False
+        is_finishing = self._draining.has_begun and self._draining.is_finishing
+        for stage in self._stages:
+            if stage.waiting:
+                for work in stage.fill(now, self._gate):
+                    self._flow.refused_by_loss(work)
+                    has_changed = True
+            if is_finishing or stage.is_generator:
+                for lane in stage.lanes:
+                    for work in lane.outstanding.values():
+                        stage.more_credit(work, lane, now, self._gate)
+            if stage.may_grow and stage.wants_lane(now) and not self._draining.is_closing:
+                self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
+        return has_changed
+
+    def _tell_of_room(self) -> list[StreamEffect]:
+        told: list[StreamEffect] = []
+        has_room = self.has_room
+        if has_room and self._was_full:
+            told.append(PushRoomFreed())
+        self._was_full = not has_room
+        if (
+            self._draining.is_closing
+            and not self._is_drained
+            and not any(stage.lanes for stage in self.stages)
+        ):
+            self._is_drained = True
+            told.append(StreamDrained())
+        return told

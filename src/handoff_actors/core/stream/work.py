@@ -1,0 +1,53 @@
+"""One call of a stage's code: an item with the values that it takes there, until it has ended."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from handoff_actors.core.stream.events import Outcome, Stored, Vertex
+from handoff_actors.core.stream.keys import Key
+from handoff_actors.core.stream.scope import Scope
+from handoff_actors.ids import Index
+
+
+class Work(Struct, eq=False):
+    """An item at a stage, for which the code is to be called."""
+
+    number: int
+    stage: Vertex
+    key: Key
+    values: list[Outcome]
+    scope: Scope
+    #: The hash by which its worker is chosen; None: any may do it.
+    lane_hash: int | None = None
+    #: None of its values is in a store.
+    is_inline: bool = False
+    #: How often the code has raised, or was stopped at its time limit.
+    failures: int = 0
+    #: How often it was alone on a worker that died.
+    deaths: int = 0
+    #: It was on a worker that died: until it has ended, it is on a worker alone.
+    is_suspect: bool = False
+    #: The stored value that it has made; and whether it is to make that again, as it is lost.
+    result: Stored | None = None
+    is_made_again: bool = False
+    #: Of a generator: what has come of its results; the number of those that have come, and of those that may still.
+    results: Scope | None = None
+    given: int = 0
+    credit: int = 0
+    #: The number of the message, to the worker that has it, that it was sent with.
+    message: int = 0
+    #: That of the last `GenerateMore`, which is sent only when no credit is left.
+    credit_message: int = -1
+    #: The stored values that it was sent with.
+    needs: Sequence[Index] = ()
+    #: The time at which it began to wait at its stage, and at which it was given to a worker.
+    queued_at: float = 0.0
+    given_at: float = 0.0
+    #: `finish` is called, and not the code.
+    is_finish: bool = False
+
+    @property
+    def results_alive(self) -> int:
+        """The results of a generator that goes on of which something is alive."""
+        return 0 if self.results is None else self.results.alive - 1

@@ -1,0 +1,3 @@
+from tests.processes.conftest import app
+
+__all__ = ["app"]
