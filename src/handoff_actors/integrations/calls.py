@@ -16,6 +16,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.graph.checks import is_coroutine_code
 from handoff_actors.integrations.chaining import check_captures
 from handoff_actors.wire.code.namespaces import current
+from handoff_actors.wire.code.unchanging import UnchangingCode
 from handoff_actors.wire.exceptions import encode_exception
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.payload import Sealed, encode_code
@@ -191,7 +192,7 @@ class Callers:
         if known is None:
             code = SealedCall(by_reference, encoded, self._initializer, sorted(modules))
             # A partial of a plain function is what the DAG checks fastest.
-            known = partial(call_async if is_async(fn) else call, code)
+            known = UnchangingCode(call_async if is_async(fn) else call, code)
             if len(self._known) >= _CALLERS_KEPT:
                 self._known.clear()
             if len(encoded) <= _NBYTES_KEPT:

@@ -38,6 +38,7 @@ from handoff_actors.wire.code.managers import advice_on
 from handoff_actors.wire.code.namespaces import Group, current, decoded_groups, encoded_groups
 from handoff_actors.wire.code.naming import MAINS
 from handoff_actors.wire.code.sources import sent_digest
+from handoff_actors.wire.code.unchanging import UnchangingCode
 from handoff_actors.wire.pickling import (
     PositionOf,
     pickled,
@@ -344,7 +345,10 @@ def encode_code(
             modules.add(reference.partition(":")[0])
     else:
         try:
-            encoded = joined_code(*pickled_code(code, modules))
+            if isinstance(code, UnchangingCode):
+                encoded = joined_code(*code.pickled(modules))
+            else:
+                encoded = joined_code(*pickled_code(code, modules))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
