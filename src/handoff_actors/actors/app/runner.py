@@ -148,6 +148,11 @@ class RunnerActor:
         """True until the run has ended, well or not."""
         return not self._finished.done()
 
+    @property
+    def has_large_values(self) -> bool:
+        """True if there are values, in the app or on nodes, that are not inline."""
+        return bool(self.values) or self.view.has_stored
+
     def feed(self, event: RunMachineEvent) -> None:
         """Have the machine handle an event."""
         self._driver.feed(event)

@@ -399,11 +399,6 @@ class OpenRun(OpenRunFeed):
             handle.end(as_ours(error))
         self.value_arrived(handle.id)
 
-    def let_go(self, function_id: FunctionId) -> None:
-        """Take note that there is no handle of a function any more. May be called in any thread."""
-        self._released.append(function_id)
-        self._wake()
-
     # --- What the run says: see GrowthListener ------------------------------------------------------------------
 
     def functions_ended(self, ids: Sequence[FunctionId]) -> None:
