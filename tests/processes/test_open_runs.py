@@ -240,7 +240,7 @@ async def test_a_handle_may_be_awaited_by_several(session: Session) -> None:
         async def value() -> int:
             return await handle
 
-        assert await asyncio.gather(value(), value(), value()) == [4, 4, 4]
+        assert await asyncio.gather(*(value() for _ in range(3))) == [4, 4, 4]
 
 
 async def test_an_exception_that_leaves_the_block_cancels_the_run(session: Session) -> None:

@@ -74,7 +74,8 @@ class Driver(Generic[EventT, EffectT]):
             self._events.append(event)
             return
         self._run(self._machine.handle, event)
-        self._handle_waiting()
+        if self._events:
+            self._handle_waiting()
 
     def _handle_waiting(self) -> None:
         while self._events:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
@@ -172,9 +172,9 @@ class RunnerActor:
         known = self._program.fingerprints.get(index, NO_FINGERPRINTS)
         return known.cache or known.journal
 
-    async def look_up(self, plan: Plan) -> tuple[FoundResults, dict[Index, HandoffError]]:
+    def look_up(self, plan: Plan) -> Awaitable[tuple[FoundResults, dict[Index, HandoffError]]]:
         """Look up functions that are about to be added. Also returns those that can't be cached, with the errors."""
-        return await self._keeper.look_up(plan)
+        return self._keeper.look_up(plan)
 
     def expect_cached(self) -> None:
         """Have functions that are added from now on fingerprinted for the cache."""
