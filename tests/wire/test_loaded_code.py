@@ -6,7 +6,6 @@ import enum
 import fnmatch
 import functools
 import math
-import operator
 import pathlib
 import pickle
 import random
@@ -329,15 +328,16 @@ def test_call_of_an_executor_names_the_modules_of_its_function() -> None:
     assert "fnmatch" in modules
 
 
-def test_unchanging_code_is_pickled_once_and_is_a_partial_for_workers() -> None:
-    code = UnchangingCode(operator.add, 1)
+def test_unchanging_code_is_encoded_once_and_is_a_partial_for_workers() -> None:
+    code = UnchangingCode(functools.reduce, fnmatch.translate)
     first, again = set[str](), set[str]()
 
     encoded = encode_code(code, modules=first)
 
-    assert encode_code(code, modules=again) == encode_code(code) == encoded
-    assert code.pickled(None)[0] is code.pickled(None)[0]
+    assert encode_code(code, modules=again) is encode_code(code) is encoded
+    assert encode_code(code, "another session") != encoded
     assert first == again
+    assert "fnmatch" in first
     assert type(loaded(code).load()) is functools.partial
 
 

@@ -338,6 +338,8 @@ def encode_code(
     `modules`.
     Raises SerializationError, which names the captured value that cannot be pickled; also if the bytes are too many.
     """
+    if isinstance(code, UnchangingCode):
+        return code.encoded(session, modules, encode_code)
     reference = _reference(code)
     if reference is not None:
         encoded = reference.encode()
@@ -345,10 +347,7 @@ def encode_code(
             modules.add(reference.partition(":")[0])
     else:
         try:
-            if isinstance(code, UnchangingCode):
-                encoded = joined_code(*code.pickled(modules))
-            else:
-                encoded = joined_code(*pickled_code(code, modules))
+            encoded = joined_code(*pickled_code(code, modules))
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -1,28 +1,36 @@
-"""Code that nothing changes: it is pickled once, however often it is sent."""
+"""Code that nothing changes: it is encoded once, however often it is sent."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from handoff_actors.wire.code.by_value_pickler import pickled_code
-from handoff_actors.wire.code.namespaces import Group
+#: Digest, whether it is by reference, and the code itself, as of `encode_code`.
+EncodedCode = tuple[bytes, bool, bytes]
 
 
 class UnchangingCode(partial[Any]):
     """A plain function with arguments that keep their state for good. Workers get an ordinary partial."""
 
     # No attribute: those of a partial would be sent along.
-    __slots__ = ("_pickled",)
+    __slots__ = ("_encoded",)
 
-    _pickled: tuple[bytes, list[Group], set[str]]
+    #: By session; with the modules that it may import.
+    _encoded: dict[str, tuple[EncodedCode, frozenset[str]]]
 
-    def pickled(self, modules: set[str] | None) -> tuple[bytes, list[Group]]:
-        """Return the same as `pickled_code`."""
-        try:
-            main, groups, used = self._pickled
-        except AttributeError:
+    def encoded(
+        self,
+        session: str,
+        modules: set[str] | None,
+        encode: Callable[[Callable[..., Any], str, set[str]], EncodedCode],
+    ) -> EncodedCode:
+        """Return the same as `encode`, which is called the first time."""
+        known = getattr(self, "_encoded", None)
+        if known is None:
+            known = self._encoded = {}
+        if session not in known:
             used = set[str]()
-            main, groups = pickled_code(partial(self.func, *self.args), used)
-            self._pickled = main, groups, used
+            known[session] = encode(partial(self.func, *self.args), session, used), frozenset(used)
+        encoded, its_modules = known[session]
         if modules is not None:
-            modules |= used
-        return main, groups
+            modules |= its_modules
+        return encoded
