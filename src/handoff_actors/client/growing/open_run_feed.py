@@ -129,9 +129,11 @@ class OpenRunFeed(OpenRunFacts):
             calls, earlier, graphs = len(self._calls), self._before_repeated, len(self._graphs)
             for _ in range(graphs):
                 await self._add(self._graphs.popleft())
-            if not (await self._feed_calls(earlier) and await self._feed_repeated(len(self._repeated))):
+            if earlier and not await self._feed_calls(earlier):
                 return
-            if not await self._feed_calls(calls - earlier):
+            if not await self._feed_repeated(len(self._repeated)):
+                return
+            if calls > earlier and not await self._feed_calls(calls - earlier):
                 return
 
     async def _feed_calls(self, count: int) -> bool:
