@@ -1,11 +1,11 @@
-"""An open run hears of functions without handles many at a time, and at once where values are large."""
+"""An open run hears of functions without handles many at a time, and at once where values are large or ids the user's."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from handoff_actors import Session
+from handoff_actors import DAG, Session
 from handoff_actors.client.growing import open_run_feed
 from handoff_actors.client.growing.open_run import OpenRun
 from tests.workers.functions import same
@@ -64,6 +64,27 @@ async def test_functions_are_forgotten_at_once_where_values_are_large(
     monkeypatch.setattr(open_run_feed, "RELEASED_FOR_S", 1e3)
     async with session.open_run() as run:
         await call(run, bytes(100_000))
+        await until_known(run, 0)
+
+
+async def test_functions_are_forgotten_at_once_where_ids_may_be_given_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_run_feed, "RELEASED_FOR_S", 1e3)
+    async with session.open_run() as run:
+        assert await run.call(same, 1, id="one") == 1
+        await until_known(run, 0)
+        assert await run.call(same, 2, id="one") == 2
+
+
+async def test_functions_of_graphs_are_forgotten_at_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_run_feed, "RELEASED_FOR_S", 1e3)
+    graph = DAG()
+    graph.call(same, 1, id="one")
+    async with session.open_run() as run:
+        assert await run.add(graph)["one"] == 1
         await until_known(run, 0)
 
 

@@ -195,8 +195,10 @@ class OpenRun(OpenRunFeed):
     ) -> RunHandle[Any]:
         """Do the same as `call`, for this package."""
         self._check_open()
-        if "id" in options and self._has(options["id"]):
-            raise DuplicateFunctionError(options["id"])
+        if "id" in options:
+            self._has_names = True
+            if self._has(options["id"]):
+                raise DuplicateFunctionError(options["id"])
         with self._adding:
             function_id = self._repeated.add(fn, args, options, self._fresh_id)
             if function_id is not None:
@@ -261,6 +263,7 @@ class OpenRun(OpenRunFeed):
             for function in functions.values():
                 check_for_run(function)
             self._graph_count += 1
+            self._has_names = True
             if any(map(self._has, functions)):
                 functions = renamed(functions, self._graph_count)
             self._expect_cached(functions.values())

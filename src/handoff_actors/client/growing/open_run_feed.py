@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: Functions that are added to the run at once: encoding them holds the loop for a few milliseconds.
 PART_SIZE: Final = 400
 #: Functions without handles are let go of once there are so many, or after so many seconds: to forget one takes the time of a
-#: fifth of a call, and further ones a fraction of that. But at once where the run has values that are large.
+#: fifth of a call, and further ones a fraction of that. But at once where the run has values that are large, or functions with
+#: names of the user's, who may give one again.
 MOST_RELEASED: Final = 64
 RELEASED_FOR_S: Final = 0.01
 #: For errors.
@@ -61,6 +62,7 @@ class OpenRunFeed(OpenRunFacts):
         self._released: deque[FunctionId] = deque()
         self._has_release_timer = False
         self._is_release_due = False
+        self._has_names = False
         self._cancelled: list[FunctionId] = []
         self._is_closing = False
         self._is_woken = False
@@ -88,7 +90,7 @@ class OpenRunFeed(OpenRunFacts):
         self._released.append(function_id)
         if not self._thread or not (runner := self._going.runner).is_going_on:
             return
-        if len(self._released) >= MOST_RELEASED or runner.has_large_values:
+        if len(self._released) >= MOST_RELEASED or self._has_names or runner.has_large_values:
             self._is_release_due = True
             self._wake()
         elif not self._has_release_timer:
