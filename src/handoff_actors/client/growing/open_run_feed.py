@@ -88,18 +88,19 @@ class OpenRunFeed(OpenRunFacts):
     def let_go(self, function_id: FunctionId) -> None:
         """Take note that there is no handle of a function any more. May be called in any thread."""
         self._released.append(function_id)
-        if not self._thread or not (runner := self._going.runner).is_going_on:
+        if self._is_release_due or not (self._thread and (runner := self._going.runner).is_going_on):
             return
         if len(self._released) >= MOST_RELEASED or self._has_names or runner.has_large_values:
             self._is_release_due = True
             self._wake()
         elif not self._has_release_timer:
             self._has_release_timer = True
-            if threading.get_ident() == self._thread:
-                self._set_release_timer()
-                return
+            # As in `_wake`; what ends a loop may leave handles behind.
             with suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._set_release_timer)
+                if threading.get_ident() == self._thread:
+                    self._set_release_timer()
+                else:
+                    self.loop.call_soon_threadsafe(self._set_release_timer)
 
     def _set_release_timer(self) -> None:
         self.loop.call_later(RELEASED_FOR_S, self._release)

@@ -43,7 +43,9 @@ class ProgramPart(Struct, eq=False):
 
 def put(into: list[T], places: Sequence[int], items: Iterable[T]) -> None:
     """Set items at places, of which those beyond the end follow each other."""
-    if places and places[0] == len(into) and places[-1] == len(into) + len(places) - 1:
+    if not places:
+        return
+    if places[0] == len(into) and places[-1] == len(into) + len(places) - 1:
         into.extend(items)
         return
     for place, item in zip(places, items, strict=True):
