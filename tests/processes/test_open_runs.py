@@ -233,6 +233,16 @@ async def test_cancelling_who_awaits_a_handle_does_not_cancel_its_function(sessi
         assert await handle == 0.3
 
 
+async def test_a_handle_may_be_awaited_by_several(session: Session) -> None:
+    async with session.open_run() as run:
+        handle = run.call(double, 2)
+
+        async def value() -> int:
+            return await handle
+
+        assert await asyncio.gather(*(value() for _ in range(3))) == [4, 4, 4]
+
+
 async def test_an_exception_that_leaves_the_block_cancels_the_run(session: Session) -> None:
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what leaves the block is the point
         async with session.open_run() as run:

@@ -18,14 +18,14 @@ from handoff_actors.core.stream.events import (
     InputLost,
     ItemFailure,
     ItemOut,
+    ItemOutcome,
     ItemSkipped,
     LaneClosed,
     LaneLost,
+    LanePlace,
     LaneUp,
     NodeGone,
-    Outcome,
     OwnerGone,
-    Place,
     Pushed,
     PushRoomFreed,
     ResultsReady,
@@ -50,7 +50,7 @@ from handoff_actors.graph.function import Function
 from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
-    Finish,
+    FinishStage,
     Generate,
     GenerateMore,
     RunBatch,
@@ -170,7 +170,7 @@ def _numbers(values: Any) -> tuple[int, ...]:
 class SimulatedLane:
     """A worker."""
 
-    place: Place
+    place: LanePlace
     stage: Vertex
     lane: int
     rows: list[ToStage] = field(default_factory=list)
@@ -352,7 +352,7 @@ class StreamWorld:
             case _:
                 raise AssertionError(effect)
 
-    def _latency(self, place: Place) -> float:
+    def _latency(self, place: LanePlace) -> float:
         # Messages to one place keep their order.
         return 0.001 + place.attempt % 7 * 0.0001
 
@@ -364,7 +364,7 @@ class StreamWorld:
             result.number, {sink: self._number(value) for sink, value in result.outcome.items()}
         )
 
-    def _number(self, value: Outcome) -> Any:
+    def _number(self, value: ItemOutcome) -> Any:
         if isinstance(value, Stored):
             return self.stores[value.node].get(value.index, "lost")
         return "skipped" if isinstance(value, ItemSkipped) else int(bytes(value))  # type: ignore[arg-type] # no ItemFailure
@@ -374,14 +374,14 @@ class StreamWorld:
     def _lane_up(self, stage: Vertex, lane: int) -> None:
         if self.machine._is_over or (stage, lane) in self._stopped:
             return
-        place = Place(self.random.choice(self.nodes), stage * 100 + lane, next(self._attempts))
+        place = LanePlace(self.random.choice(self.nodes), stage * 100 + lane, next(self._attempts))
         self.lanes[stage, lane] = SimulatedLane(place, stage, lane)
         self.feed(LaneUp(stage, lane, place))
 
-    def _at(self, place: Place) -> SimulatedLane | None:
+    def _at(self, place: LanePlace) -> SimulatedLane | None:
         return next((each for each in self.lanes.values() if each.place == place and not each.is_dead), None)
 
-    def _receive(self, place: Place, rows: list[ToStage], needs: list[Stored]) -> None:
+    def _receive(self, place: LanePlace, rows: list[ToStage], needs: list[Stored]) -> None:
         lane = self._at(place)
         if lane is None:
             return
@@ -455,7 +455,7 @@ class StreamWorld:
                     left, before = lane.open[item]
                     lane.open[item] = left, before + credit
                     self._give(lane, item, seconds)
-            case Finish(item, credit):
+            case FinishStage(item, credit):
                 lane.open[item] = [lane.place.index, 5], credit
                 self._give(lane, item, seconds)
             case CloseStage():
@@ -490,7 +490,7 @@ class StreamWorld:
 
     def _outcome(
         self, lane: SimulatedLane, rule: Rule, fate: str, values: tuple[int, ...]
-    ) -> tuple[Outcome, list[int]]:
+    ) -> tuple[ItemOutcome, list[int]]:
         if fate == "skips":
             return SKIPPED, []
         if fate in {"fails", "raises"}:

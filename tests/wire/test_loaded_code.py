@@ -23,6 +23,7 @@ from handoff_actors.errors import SerializationError
 from handoff_actors.integrations.calls import Callers
 from handoff_actors.wire.code import managers
 from handoff_actors.wire.code.captures import Captures
+from handoff_actors.wire.code.unchanging import UnchangingCode
 from handoff_actors.wire.loaded_code import LoadedCode
 from handoff_actors.wire.payload import encode_code
 from handoff_actors.wire.pickling import pickled
@@ -325,6 +326,19 @@ def test_call_of_an_executor_names_the_modules_of_its_function() -> None:
     encode_code(Callers(None).caller_of(fnmatch.translate), modules=modules)
 
     assert "fnmatch" in modules
+
+
+def test_unchanging_code_is_encoded_once_and_is_a_partial_for_workers() -> None:
+    code = UnchangingCode(functools.reduce, fnmatch.translate)
+    first, again = set[str](), set[str]()
+
+    encoded = encode_code(code, modules=first)
+
+    assert encode_code(code, modules=again) is encode_code(code) is encoded
+    assert encode_code(code, "another session") != encoded
+    assert first == again
+    assert "fnmatch" in first
+    assert type(loaded(code).load()) is functools.partial
 
 
 def test_program_without_multiprocessing_pays_nothing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

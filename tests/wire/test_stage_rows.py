@@ -2,7 +2,7 @@ import pytest
 
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
-    Finish,
+    FinishStage,
     FromStage,
     Generate,
     Generated,
@@ -25,7 +25,7 @@ def test_each_row_to_a_stage_arrives_as_it_was_sent() -> None:
         RunBatch(((2, (b"v",)), (3, ()))),
         Generate(4, (b"v",), 2, 10),
         GenerateMore(4, 10),
-        Finish(-1, 10),
+        FinishStage(-1, 10),
         CloseStage(),
     ]
 

@@ -18,7 +18,7 @@ from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.jobs import Emitted, Job, Printed
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
-    Finish,
+    FinishStage,
     FromStage,
     Generate,
     Generated,
@@ -381,7 +381,7 @@ async def test_a_generator_that_fails_gives_what_came_before(lane: Lane) -> None
 async def test_finish_gives_the_last_results(lane: Lane, produced: Any, results: list[Any]) -> None:
     await lane.start(double, init=int, finish=lambda state: produced)
 
-    lane.tell(Finish(-1, 100))
+    lane.tell(FinishStage(-1, 100))
 
     assert (await lane.results(-1))[0] == results
     await lane.close()
@@ -390,7 +390,7 @@ async def test_finish_gives_the_last_results(lane: Lane, produced: Any, results:
 async def test_finish_that_raises_is_told(lane: Lane) -> None:
     await lane.start(double, init=int, finish=lambda state: 1 // state)
 
-    lane.tell(Finish(-1, 100))
+    lane.tell(FinishStage(-1, 100))
 
     _, last = await lane.results(-1)
     assert isinstance(error_of(last.failure), ZeroDivisionError)
@@ -567,7 +567,7 @@ async def test_coroutines_work_on_several_items_at_once(lane: Lane) -> None:
 
     assert next(iter(ends)) == 2
     assert [decode(ends[n])[0] for n in range(1, 6)] == [0.3, 0.01, 0.2, 0.01, 0.02]
-    lane.tell(Finish(-1, 5))
+    lane.tell(FinishStage(-1, 5))
     assert (await lane.results(-1))[0] == [3]
     await lane.close()
 
@@ -667,7 +667,7 @@ async def test_coroutines_beside_a_plain_generator_with_a_state(lane: Lane) -> N
     assert (results, last.has_replaced_state) == ([0, 1], True)
     lane.tell(Generate(2, [enc(2)], 1, 1), GenerateMore(2, 9))
     assert (await lane.results(2))[0] == [3, 4]
-    lane.tell(Finish(-1, 9))
+    lane.tell(FinishStage(-1, 9))
     assert (await lane.results(-1))[0] == ["5"]
     await lane.close()
 
@@ -679,7 +679,7 @@ async def test_async_finish_gives_the_last_results(lane: Lane, produced: Any, re
 
     await lane.start(double, init=int, finish=finish)
 
-    lane.tell(Finish(-1, 9))
+    lane.tell(FinishStage(-1, 9))
 
     assert (await lane.results(-1))[0] == results
     await lane.close()

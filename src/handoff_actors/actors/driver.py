@@ -17,7 +17,7 @@ _Events = TypeVarTuple("_Events")
 #: to ask after each would cost more than the event itself where there are many, and to be woken just to ask would cost
 #: more than all else where they are few. Nothing that a machine waits for needs to be known sooner.
 LOOKS = 2
-LOOK_S = 0.002
+LOOK_S = 0.005
 #: A timer that would ring so much too early is moved.
 EARLY_S = 0.02
 #: Timers are set so much later than a machine wants, because those of uvloop may ring a millisecond and a half too early.
@@ -74,7 +74,8 @@ class Driver(Generic[EventT, EffectT]):
             self._events.append(event)
             return
         self._run(self._machine.handle, event)
-        self._handle_waiting()
+        if self._events:
+            self._handle_waiting()
 
     def _handle_waiting(self) -> None:
         while self._events:

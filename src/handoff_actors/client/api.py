@@ -99,7 +99,10 @@ async def call(fn: Callable[..., ResultT | Subgraph[ResultT]], *args: object, **
 async def call(fn: Callable[..., Any], *args: object, **options: Any) -> Any:
     """Call a function on a node and return its result. `Session.call` has options and errors."""
     try:
-        return await _session().call_with(fn, args, options)
+        awaited = _session().call_with(fn, args, options)
+        # As in `Session.call`.
+        del fn, args, options
+        return await awaited
     except ON_PURPOSE as error:
         hide_inside(error)
         raise

@@ -3,6 +3,7 @@
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
+    Awaitable,
     Callable,
     Collection,
     Coroutine,
@@ -76,15 +77,18 @@ class CallingSession(SessionValues):
         :raises InvalidFunctionError: An option is not allowed, or `fn` can't take these arguments.
         """
         try:
-            return await self._calls.call(fn, args, options)
+            awaited = self._calls.call(fn, args, options)
+            # Not while it is awaited: thousands of calls may be.
+            del fn, args, options
+            return await awaited
         except ON_PURPOSE as error:
             hide_inside(error)
             raise
 
     def call_with(
         self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
-    ) -> Coroutine[Any, Any, Any]:
-        """Return a coroutine that does the same as `call`, for this package: it hides no frames."""
+    ) -> Awaitable[Any]:
+        """Return what does the same as `call` once it is awaited, for this package: it hides no frames."""
         return self._calls.call(fn, args, options)
 
     @overload

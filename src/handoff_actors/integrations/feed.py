@@ -68,6 +68,8 @@ class Feed:
         #: Size of the encoded arguments that are with the run.
         self._nbytes = 0
         self._slots_asked_at = float("-inf")
+        #: When a call was last with the run.
+        self._busy_at = float("-inf")
         #: The reason why no call can be run any more.
         self.broken: BrokenExecutor | None = None
 
@@ -184,17 +186,23 @@ class Feed:
             self._is_woken = False
             self._chained.end_refused()
             await self._count_slots(session)
-            while not run.is_over and self._hand_over_some(run, tasks):  # noqa: ASYNC110 - nothing is waited for
+            while not run.is_over and self._hand_over_some(run, tasks):
+                if not self._has_waiting:
+                    break
                 # Encoding takes a while, and others use the loop, too.
                 await asyncio.sleep(0)
-            is_idle = not self.has_work()
-            if is_idle and self._is_closing:
+            now = asyncio.get_running_loop().time()
+            if self.has_work():
+                self._busy_at = now
+            elif self._is_closing or now >= self._busy_at + IDLE_S:
                 return
-            try:
-                async with asyncio.timeout(IDLE_S if is_idle else None):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._busy_at + IDLE_S):
                     await self._changed.wait()
-            except TimeoutError:
-                return
+
+    @property
+    def _has_waiting(self) -> bool:
+        return bool(self._plain.waiting or self._coroutines.waiting)
 
     async def _count_slots(self, session: Session) -> None:
         now = asyncio.get_running_loop().time()
@@ -257,6 +265,8 @@ class Feed:
             return
         error = handle.exception()
         if error is not None:
+            # The run may be over.
+            self._changed.set()
             ours = _broken(str(error), error) if isinstance(error, WorkerDied) else error
             self._resolve(queue, item, partial(item.future.set_exception, ours))
         elif handle.is_here():
@@ -298,7 +308,9 @@ class Feed:
         if item in queue.in_flight:
             queue.in_flight.discard(item)
             self._nbytes -= item.nbytes
-        self._changed.set()
+        self._busy_at = asyncio.get_running_loop().time()
+        if self._is_closing or self._has_waiting:
+            self._changed.set()
         if item.future.done():
             return
         try:

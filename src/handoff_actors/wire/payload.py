@@ -38,6 +38,7 @@ from handoff_actors.wire.code.managers import advice_on
 from handoff_actors.wire.code.namespaces import Group, current, decoded_groups, encoded_groups
 from handoff_actors.wire.code.naming import MAINS
 from handoff_actors.wire.code.sources import sent_digest
+from handoff_actors.wire.code.unchanging import UnchangingCode
 from handoff_actors.wire.pickling import (
     PositionOf,
     pickled,
@@ -337,6 +338,8 @@ def encode_code(
     `modules`.
     Raises SerializationError, which names the captured value that cannot be pickled; also if the bytes are too many.
     """
+    if isinstance(code, UnchangingCode):
+        return code.encoded(session, modules, encode_code)
     reference = _reference(code)
     if reference is not None:
         encoded = reference.encode()

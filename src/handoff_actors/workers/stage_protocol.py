@@ -7,7 +7,7 @@ import msgpack
 from handoff_actors.ids import Attempt, Index
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
-    Finish,
+    FinishStage,
     FromStage,
     Generate,
     Generated,
@@ -23,7 +23,7 @@ from handoff_actors.workers.rows import NOT_A_MESSAGE, by_tag, no_message
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_TO_STAGE: Final = by_tag(RunItem, RunBatch, Generate, GenerateMore, Finish, CloseStage)
+_TO_STAGE: Final = by_tag(RunItem, RunBatch, Generate, GenerateMore, FinishStage, CloseStage)
 _FROM_STAGE: Final = by_tag(StageReady, ItemsEnded, Generated)
 
 

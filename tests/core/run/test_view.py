@@ -96,11 +96,13 @@ def test_values_are_described_wherever_they_are() -> None:
     run = started(
         Function("inline", [], code), Function("stored", [], code), Function("none", ["stored"], code)
     )
-    run.handle(node_up("a"), 1.0)
-    run.handle(completed("a", done(0), done(1, value=100)), 2.0)
-
     view = run.view
+    run.handle(node_up("a"), 1.0)
+    run.handle(completed("a", done(0)), 1.5)
+    had_stored = view.has_stored
+    run.handle(completed("a", done(1, value=100)), 2.0)
 
+    assert (had_stored, view.has_stored) == (False, True)
     assert [view.is_available(index) for index in range(3)] == [True, True, False]
     assert [view.holders(index) for index in range(3)] == [(), ("a",), ()]
     assert [view.result_nbytes(index) for index in range(3)] == [1, 100, 0]

@@ -9,9 +9,9 @@ from handoff_actors.core.stream.events import (
     DropValues,
     ItemFailure,
     ItemOut,
+    ItemOutcome,
+    LanePlace,
     LaneUp,
-    Outcome,
-    Place,
     Pushed,
     ResultsReady,
     SendToStage,
@@ -86,8 +86,8 @@ def stream_of(*functions: Function, **options: object) -> StreamMachine:
     return stream
 
 
-def place(stage: int = 1, lane: int = 0, attempt: int = 1, node: str = "a") -> Place:
-    return Place(node, stage * 10 + lane, attempt)
+def place(stage: int = 1, lane: int = 0, attempt: int = 1, node: str = "a") -> LanePlace:
+    return LanePlace(node, stage * 10 + lane, attempt)
 
 
 def up(stage: int = 1, lane: int = 0, attempt: int = 1, node: str = "a") -> LaneUp:
@@ -107,10 +107,10 @@ def push(
 
 def ended(
     stage: int,
-    *ends: tuple[int, Outcome],
+    *ends: tuple[int, ItemOutcome],
     lane: int = 0,
     keys: Sequence[int] = (),
-    at: Place | None = None,
+    at: LanePlace | None = None,
     seconds: float = 1.0,
     replaced: bool = False,
 ) -> StageEnded:
@@ -121,11 +121,11 @@ def ended(
 def generated(
     stage: int,
     number: int,
-    *results: Outcome,
+    *results: ItemOutcome,
     end: bool = False,
     failure: ItemFailure | None = None,
     lane: int = 0,
-    at: Place | None = None,
+    at: LanePlace | None = None,
 ) -> StageGenerated:
     given = [StageEnd(number, result) for result in results]
     return StageGenerated(at or place(stage, lane), number, given, end, failure, 1.0)
@@ -140,7 +140,7 @@ def stored(index: int, nbytes: int = 100, node: str = "a") -> Stored:
 
 
 def send(
-    stage: int, *rows: ToStage, lane: int = 0, needs: Sequence[Stored] = (), at: Place | None = None
+    stage: int, *rows: ToStage, lane: int = 0, needs: Sequence[Stored] = (), at: LanePlace | None = None
 ) -> SendToStage:
     return SendToStage(at or place(stage, lane), list(rows), list(needs))
 

@@ -17,7 +17,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages.stage_rows import Finish, GenerateMore, RunBatch
+from handoff_actors.wire.messages.stage_rows import FinishStage, GenerateMore, RunBatch
 from tests.core.stream.builders import (
     CLOSE,
     ERROR,
@@ -51,8 +51,8 @@ def summing(name: str = "y", of: str = "x", **options: object) -> Function:
     return Function(name, [of], code, init=code, finish=finish, **options)  # type: ignore[arg-type]
 
 
-def calls_finish(number: int, credit: int = 64) -> Finish:
-    return Finish(number, credit)
+def calls_finish(number: int, credit: int = 64) -> FinishStage:
+    return FinishStage(number, credit)
 
 
 # --- Closing ----------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def _with_starting_worker(function: Function) -> StreamMachine:
     return stream
 
 
-# --- Finish -----------------------------------------------------------------------------------------------------
+# --- The end of a stage -----------------------------------------------------------------------------------------
 
 
 def test_finish_is_called_by_one_worker_after_the_other_once_all_items_are_done() -> None:

@@ -53,7 +53,6 @@ def test_item_goes_from_stage_to_stage_and_out() -> None:
 def test_stream_of_an_input_alone_passes_items_through() -> None:
     stream = stream_of()
 
-    assert stream.is_up
     assert push(stream, b"a") == [ready(result(0, b"a", sink=0))]
     assert taken(stream) == [out(0)]
 

@@ -1,11 +1,11 @@
-from handoff_actors.core.stream.events import Outcome, Place, SendToStage
+from handoff_actors.core.stream.events import ItemOutcome, LanePlace, SendToStage
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.scope import Scope
 from handoff_actors.core.stream.work import Work
 from handoff_actors.wire.messages.stage_rows import CloseStage
 from tests.core.stream.builders import stored
 
-PLACE = Place("a", 10, 1)
+PLACE = LanePlace("a", 10, 1)
 
 
 def work(number: int, *, is_suspect: bool = False, credit: int = 0) -> Work:
@@ -64,7 +64,7 @@ def test_lost_message_takes_back_what_was_sent_with_it_and_behind_it() -> None:
 def test_message_names_the_stored_values_that_have_to_be_there() -> None:
     lane = Lane(0, PLACE)
     item = work(1)
-    values: list[Outcome] = [b"v", stored(5)]
+    values: list[ItemOutcome] = [b"v", stored(5)]
 
     assert lane.value_rows(item, values) == [b"v", (5, 100)]
     lane.rows.append(CloseStage())

@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.events import LaneClosed, NodeGone, OwnerGone, Pushed, StartLane
+from handoff_actors.core.stream.events import LaneClosed, OwnerGone, Pushed, StartLane
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
 from tests.core.stream.builders import (
@@ -30,19 +30,6 @@ def test_start_asks_for_the_least_workers_of_each_stage() -> None:
     assert stream.start(0.0) == [
         StartLane(1, 0), StartLane(1, 1), StartLane(2, 0), StartLane(3, 0), StartLane(3, 1), StartLane(3, 2),
     ]  # fmt: skip
-
-
-def test_stream_is_up_when_the_least_workers_of_each_stage_are() -> None:
-    stream = new_stream(Function("y", ["x"], code, parallelism=(1, 2)), Function("z", ["y"], code))
-    stream.start(0.0)
-
-    assert not stream.is_up
-    stream.handle(up(1), 1.0)
-    assert not stream.is_up
-    stream.handle(up(2), 2.0)
-    assert stream.is_up
-    stream.handle(NodeGone("a"), 3.0)
-    assert not stream.is_up
 
 
 def test_items_that_are_pushed_before_workers_are_up_wait_for_them() -> None:

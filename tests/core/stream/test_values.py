@@ -226,7 +226,6 @@ def test_workers_of_a_lost_node_start_again_by_themselves() -> None:
     push(stream)
 
     assert stream.handle(NodeGone("a"), 1.0) == []
-    assert not stream.is_up
 
 
 def test_result_waits_until_its_lost_value_is_made_again_with_those_behind_it() -> None:

@@ -13,7 +13,6 @@ from typing import Final
 
 from handoff_actors.actors.app.journal import Buffer, Entry
 from handoff_actors.actors.app.result_cache import ResultCache
-from handoff_actors.core.run.facts.grown_graph import cached_functions
 from handoff_actors.core.run.facts.resumption import Fingerprints
 from handoff_actors.errors import reason_of
 from handoff_actors.graph.mapping import adds_cached
@@ -27,7 +26,10 @@ PYTHON_SALT: Final = repr(sys.version_info[:2]).encode()
 
 def is_cached(plan: Plan) -> bool:
     """Tell whether some function of a plan is cached, or is to add functions that are."""
-    return bool(cached_functions(plan)) or any(adds_cached(spec.code) for spec in plan.templates)
+    for spec in plan.templates:
+        if (spec.cache_s is not None and spec.run_if == "success") or adds_cached(spec.code):
+            return True
+    return False
 
 
 class CachedResults:

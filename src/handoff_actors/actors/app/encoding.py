@@ -252,6 +252,7 @@ class _Encoder(Struct):
                 payload = self._named(part, "one of its arguments", NO_VALUE, encode, value, "argument")
                 self.values.append(self._place(payload.to_bytes(), number, self.native_values))
             if number % SLICE == SLICE - 1:
+                # As `breathe`, without a coroutine for each: there may be as many values as functions.
                 await asyncio.sleep(0)
 
     def _call(self, number: int, spec: ConstantsSpec, position_of: PositionOf | None = None) -> Payload:
@@ -399,13 +400,8 @@ class _Encoder(Struct):
             self.own_code.add(number)
 
     async def _note_own_modules(self) -> None:
-        await self._search_inline([*self.constants, *self.values])
-        if self.plan.outer or self.foreign:
-            # What is in values that are there already, or come from functions that were added before, is not known here.
-            self.own_used.update(self.own.intersection(self.options.own_modules))
-
-    async def _search_inline(self, encoded: Sequence[bytes | Ref | Assembled]) -> None:
         """Look for own modules in what is sent inline: many at once, as one by one takes as long as all else."""
+        encoded = [*self.constants, *self.values]
         for start in range(0, len(encoded), SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -414,6 +410,9 @@ class _Encoder(Struct):
                 parts = [part.rest if isinstance(part, Assembled) else part for part in parts]
             inline = [part for part in parts if type(part) is bytes]
             self.own_used |= OWN_MODULES.named_in(b"".join(inline))
+        if self.plan.outer or self.foreign:
+            # What is in values that are there already, or come from functions that were added before, is not known here.
+            self.own_used.update(self.own.intersection(self.options.own_modules))
 
     def _add_own_modules(self) -> None:
         """Have each template name the own modules of the whole run: results are arguments of other functions, too."""

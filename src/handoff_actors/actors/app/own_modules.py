@@ -107,9 +107,8 @@ class LoadedModules:
         """The names among these that pickles may refer to. Call `names` before."""
         if self._pattern is None:
             return set()
-        found = self._pattern.finditer(pickles)
         # The length is in front.
-        return {match[1][1:].decode() for match in found}
+        return {name[1:].decode() for name in self._pattern.findall(pickles)}
 
     def used_in(self, encoded: bytes | memoryview) -> set[str]:
         """The names of all that a large value may refer to."""

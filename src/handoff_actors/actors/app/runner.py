@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
@@ -148,6 +148,11 @@ class RunnerActor:
         """True until the run has ended, well or not."""
         return not self._finished.done()
 
+    @property
+    def has_large_values(self) -> bool:
+        """True if there are values, in the app or on nodes, that are not inline."""
+        return bool(self.values) or self.view.has_stored
+
     def feed(self, event: RunMachineEvent) -> None:
         """Have the machine handle an event."""
         self._driver.feed(event)
@@ -167,9 +172,9 @@ class RunnerActor:
         known = self._program.fingerprints.get(index, NO_FINGERPRINTS)
         return known.cache or known.journal
 
-    async def look_up(self, plan: Plan) -> tuple[FoundResults, dict[Index, HandoffError]]:
+    def look_up(self, plan: Plan) -> Awaitable[tuple[FoundResults, dict[Index, HandoffError]]]:
         """Look up functions that are about to be added. Also returns those that can't be cached, with the errors."""
-        return await self._keeper.look_up(plan)
+        return self._keeper.look_up(plan)
 
     def expect_cached(self) -> None:
         """Have functions that are added from now on fingerprinted for the cache."""

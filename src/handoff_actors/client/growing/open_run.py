@@ -212,8 +212,10 @@ class OpenRun(OpenRunFeed):
     ) -> list[RunHandle[Any]]:
         """Add calls, as long as they are like earlier ones; or the first one if it is like none."""
         self._check_open()
-        if "id" in options and self._has(options["id"]):
-            raise DuplicateFunctionError(options["id"])
+        if "id" in options:
+            self._has_names = True
+            if self._has(options["id"]):
+                raise DuplicateFunctionError(options["id"])
         with self._adding:
             is_first = not len(self._repeated)
             ids = self._repeated.add(fn, calls, options, self._fresh_id)
@@ -286,6 +288,7 @@ class OpenRun(OpenRunFeed):
             for function in functions.values():
                 check_for_run(function)
             self._graph_count += 1
+            self._has_names = True
             if any(map(self._has, functions)):
                 functions = renamed(functions, self._graph_count)
             self._expect_cached(functions.values())
@@ -422,11 +425,6 @@ class OpenRun(OpenRunFeed):
             # Whatever it is: without it those who wait would wait for ever.
             handle.end(as_ours(error))
         self.value_arrived(handle.id)
-
-    def let_go(self, function_id: FunctionId) -> None:
-        """Take note that there is no handle of a function any more. May be called in any thread."""
-        self._released.append(function_id)
-        self._wake()
 
     # --- What the run says: see GrowthListener ------------------------------------------------------------------
 

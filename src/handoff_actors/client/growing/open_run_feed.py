@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 #: Functions that are added to the run at once: encoding them holds the loop for a few milliseconds.
 PART_SIZE: Final = 400
+#: Functions without handles are let go of once there are so many, or after so many seconds: to forget one takes the time of a
+#: fifth of a call, and further ones a fraction of that. But at once where the run has values that are large, or functions with
+#: names of the user's, who may give one again.
+MOST_RELEASED: Final = 64
+RELEASED_FOR_S: Final = 0.01
 #: For errors.
 NOT_IN_THE_RUN: Final = "which is not in the run, or not any more: keep its handle, and pass that"
 
@@ -53,7 +58,11 @@ class OpenRunFeed(OpenRunFacts):
         self._taken = TakenResults()
         #: No function is brought to the run before it has a handle, whatever thread adds it.
         self._adding = threading.RLock()
+        #: Functions without handles. A timer runs as long as there are some, then they are due.
         self._released: deque[FunctionId] = deque()
+        self._has_release_timer = False
+        self._is_release_due = False
+        self._has_names = False
         self._cancelled: list[FunctionId] = []
         self._is_closing = False
         self._is_woken = False
@@ -76,6 +85,32 @@ class OpenRunFeed(OpenRunFacts):
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._changed.set)
 
+    def let_go(self, function_id: FunctionId) -> None:
+        """Take note that there is no handle of a function any more. May be called in any thread."""
+        self._released.append(function_id)
+        if self._is_release_due or not (self._thread and (runner := self._going.runner).is_going_on):
+            return
+        if len(self._released) >= MOST_RELEASED or self._has_names or runner.has_large_values:
+            self._is_release_due = True
+            self._wake()
+        elif not self._has_release_timer:
+            self._has_release_timer = True
+            # As in `_wake`; what ends a loop may leave handles behind.
+            with suppress(RuntimeError):
+                if threading.get_ident() == self._thread:
+                    self._set_release_timer()
+                else:
+                    self.loop.call_soon_threadsafe(self._set_release_timer)
+
+    def _set_release_timer(self) -> None:
+        self.loop.call_later(RELEASED_FOR_S, self._release)
+
+    def _release(self) -> None:
+        self._has_release_timer = False
+        if self._released:
+            self._is_release_due = True
+            self._wake()
+
     async def _feed(self) -> None:
         """Bring calls, graphs and what is let go to the run, in order."""
         runner = self._going.runner
@@ -97,9 +132,11 @@ class OpenRunFeed(OpenRunFacts):
             calls, earlier, graphs = len(self._calls), self._before_repeated, len(self._graphs)
             for _ in range(graphs):
                 await self._add(self._graphs.popleft())
-            if not (await self._feed_calls(earlier) and await self._feed_repeated(len(self._repeated))):
+            if earlier and not await self._feed_calls(earlier):
                 return
-            if not await self._feed_calls(calls - earlier):
+            if not await self._feed_repeated(len(self._repeated)):
+                return
+            if calls > earlier and not await self._feed_calls(calls - earlier):
                 return
 
     async def _feed_calls(self, count: int) -> bool:
@@ -190,9 +227,10 @@ class OpenRunFeed(OpenRunFacts):
             runner.feed(LetGo(released))
 
     def _take_released(self) -> list[FunctionId]:
-        """Take off the functions without handles, but for those that a call takes which has yet to be brought to the run."""
-        if not (self._released or self._taken.has_free):
+        """Take off the functions without handles, once they are due, but for those that a call takes which has yet to be brought to the run."""
+        if not (self._is_release_due or self._taken.has_free):
             return []
+        self._is_release_due = False
         released = [self._released.popleft() for _ in range(len(self._released))]
         with self._adding:
             return self._taken.let_go(released)

@@ -45,7 +45,9 @@ class HandleOwner(Protocol):
 class HandleState:
     """The state of a handle's function, which only the run's loop uses."""
 
-    __slots__ = ("callbacks", "encoded", "error", "is_done", "is_retrieved", "value", "waiters")
+    __slots__ = (
+        "callbacks", "encoded", "error", "is_cancelled_with_waiter", "is_done", "is_retrieved", "value", "waiters"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_done = False
@@ -57,19 +59,29 @@ class HandleState:
         self.is_retrieved = False
         #: None: there are none. Thousands of handles may be waited for at a time, each with a waiter and no callback.
         self.callbacks: list[tuple[Callable[[Any], object], Context]] | None = None
-        #: Of those who wait for the end, or for the value.
-        self.waiters: list[asyncio.Future[None]] = []
+        #: Of those who wait for the end, or for the value. A list only where there are several: the garbage collector looks at
+        #: each object of thousands of handles again and again.
+        self.waiters: asyncio.Future[None] | list[asyncio.Future[None]] | None = None
+        #: Cancelling whoever awaits it cancels the function, too.
+        self.is_cancelled_with_waiter = False
 
     def new_waiter(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
         """Return what to wait for."""
         waiter: asyncio.Future[None] = loop.create_future()
-        self.waiters.append(waiter)
+        if self.waiters is None:
+            self.waiters = waiter
+        elif isinstance(self.waiters, list):
+            self.waiters.append(waiter)
+        else:
+            self.waiters = [self.waiters, waiter]
         return waiter
 
     def wake(self) -> None:
         """Wake all who wait."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
+        waiters, self.waiters = self.waiters, None
+        if waiters is None:
+            return
+        for waiter in waiters if isinstance(waiters, list) else (waiters,):
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -103,6 +115,8 @@ class RunHandle(Handle[ResultT_co], frozen=True, eq=False, weakref=True):
                     self.run.want(self)
                 yield from waiter
         except ON_PURPOSE as error:
+            if state.is_cancelled_with_waiter and isinstance(error, asyncio.CancelledError):
+                self.cancel()
             hide_inside(error)
             raise
         state.is_retrieved = True

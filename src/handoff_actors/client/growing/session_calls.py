@@ -93,15 +93,18 @@ class SessionCalls:
         if run is not None:
             run.finish()
 
-    async def call(self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]) -> Any:
-        """Call `fn` on a node and return its result. Cancelled, it cancels the call."""
-        run = (None if is_worker() else self._going_on(None)) or await self.run()
-        handle = run.call_with(fn, args, options)
-        try:
-            return await handle
-        except asyncio.CancelledError:
-            handle.cancel()
-            raise
+    def call(
+        self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
+    ) -> Awaitable[Any]:
+        """Return what calls `fn` on a node, and gives its result, once it is awaited. Cancelled, it cancels the call."""
+        run = None if is_worker() else self._going_on(None)
+        # No coroutine where there is a handle: thousands of calls may be awaited at a time.
+        return self._call_in_new_run(fn, args, options) if run is None else _call(run, fn, args, options)
+
+    async def _call_in_new_run(
+        self, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
+    ) -> Any:
+        return await _call(await self.run(), fn, args, options)
 
     async def map(
         self,
@@ -146,6 +149,14 @@ class SessionCalls:
         while self._runs:
             _, run = self._runs.popitem()
             await run.abandon()
+
+
+def _call(
+    run: OpenRun, fn: Callable[..., Any], args: tuple[object, ...], options: dict[str, Any]
+) -> RunHandle[Any]:
+    handle = run.call_with(fn, args, options)
+    handle.state.is_cancelled_with_waiter = True
+    return handle
 
 
 class _Ahead:

@@ -13,7 +13,7 @@ from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Stored, StreamResult, Vertex
 from handoff_actors.errors import HandoffError
 
-Outcome = Mapping[Vertex, Buffer | ItemSkipped] | ItemFailure
+ArrivedOutcome = Mapping[Vertex, Buffer | ItemSkipped] | ItemFailure
 
 
 class ResultSource(Protocol):
@@ -40,7 +40,7 @@ class Arrival(Struct, eq=False):
     give_up: list[Callable[[], None]] = []
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ArrivedOutcome:
         """By sink: the values; or why there are none."""
         return self.values if self.failure is None else self.failure
 

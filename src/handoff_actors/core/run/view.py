@@ -224,6 +224,11 @@ class RunView:
         stored = self._state.stored.get(self._state.parted.owner(index))
         return () if stored is None else tuple(stored.holders)
 
+    @property
+    def has_stored(self) -> bool:
+        """True if nodes have stored some value."""
+        return bool(self._state.stored)
+
     def stored_nbytes(self, index: Index) -> int:
         """Return the encoded size of a stored value. Raises KeyError for any other."""
         return self._state.stored[index].nbytes

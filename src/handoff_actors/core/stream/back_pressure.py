@@ -1,6 +1,6 @@
 """Decides how many items, and how many bytes, may be on their way, and which items may go on beyond that."""
 
-from handoff_actors.core.stream.events import Outcome, Vertex
+from handoff_actors.core.stream.events import ItemOutcome, Vertex
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.work import Work
@@ -44,7 +44,7 @@ class BackPressure:
         # Results of generators, which keep their workers meanwhile, have been allowed before.
         return len(work.key) > 1 or work.key[0] <= self.oldest
 
-    def current(self, value: Outcome) -> Outcome | None:
+    def current(self, value: ItemOutcome) -> ItemOutcome | None:
         """See Gate."""
         return self._flow.values.current(value)
 

@@ -8,7 +8,7 @@ from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.work import Work
 from handoff_actors.graph.stream_plan import StreamPlan
-from handoff_actors.wire.messages.stage_rows import CloseStage, Finish
+from handoff_actors.wire.messages.stage_rows import CloseStage, FinishStage
 
 
 class Draining:
@@ -74,7 +74,7 @@ class Draining:
         work.credit = self._window
         stage.hold(work, lane, now)
         self._finishing.add(work.number)
-        lane.rows.append(Finish(work.number, self._window))
+        lane.rows.append(FinishStage(work.number, self._window))
 
     def again(self, stage: StreamStage, lane: Lane, work: Work) -> None:
         """Call `finish` again, as the worker was lost before it had given anything."""

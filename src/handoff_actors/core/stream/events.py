@@ -46,10 +46,10 @@ class ItemSkipped(Struct, frozen=True):
 
 
 SKIPPED = ItemSkipped()
-Outcome: TypeAlias = bytes | Stored | ItemFailure | ItemSkipped
+ItemOutcome: TypeAlias = bytes | Stored | ItemFailure | ItemSkipped
 
 
-class Place(Struct, frozen=True):
+class LanePlace(Struct, frozen=True):
     """The worker of a stage: one attempt at the function that it runs."""
 
     node: str
@@ -65,7 +65,7 @@ class LaneUp(Struct, frozen=True):
 
     stage: Vertex
     lane: int
-    place: Place
+    place: LanePlace
 
 
 class LaneLost(Struct, frozen=True):
@@ -89,7 +89,7 @@ class StageEnd(Struct, frozen=True):
     """An item has ended at a stage with this outcome."""
 
     number: int
-    outcome: Outcome
+    outcome: ItemOutcome
     #: The hash of the key of the result for each stage that takes it by key, in the order of the plan.
     keys: Sequence[int] = ()
 
@@ -97,7 +97,7 @@ class StageEnd(Struct, frozen=True):
 class StageEnded(Struct, frozen=True):
     """Items have ended on a lane, in this order."""
 
-    place: Place
+    place: LanePlace
     ends: Sequence[StageEnd]
     seconds: float
     has_replaced_state: bool = False
@@ -106,7 +106,7 @@ class StageEnded(Struct, frozen=True):
 class StageGenerated(Struct, frozen=True):
     """A generator, or `finish`, has given results, in order."""
 
-    place: Place
+    place: LanePlace
     number: int
     results: Sequence[StageEnd]
     is_end: bool
@@ -118,7 +118,7 @@ class StageGenerated(Struct, frozen=True):
 class InputLost(Struct, frozen=True):
     """A value could not be brought to a lane; it has not got what it was sent last, and what was sent behind that."""
 
-    place: Place
+    place: LanePlace
     index: Index
     reason: str
 
@@ -181,7 +181,7 @@ StreamEvent = (
 class SendToStage(Struct, frozen=True):
     """Send rows to the worker of a stage, behind all that were sent before."""
 
-    place: Place
+    place: LanePlace
     rows: Sequence[ToStage]
     #: The stored values among them, wherever they are.
     needs: Sequence[Stored]

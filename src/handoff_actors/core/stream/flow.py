@@ -9,8 +9,8 @@ from handoff_actors.core.stream.events import (
     SKIPPED,
     ItemFailure,
     ItemOut,
+    ItemOutcome,
     ItemSkipped,
-    Outcome,
     ResultsReady,
     StageEnd,
     Stored,
@@ -34,7 +34,7 @@ OUTPUT = -1
 
 #: One outcome on one edge: the target and the position there, the key; with a closing, the number of results before it; the
 #: outcome, the hash of its key, and the scope in which it counts as alive. A plain tuple, as there is one per item and stage.
-_Token: TypeAlias = tuple[Vertex, int, Key, int | None, Outcome, int | None, Scope]
+_Token: TypeAlias = tuple[Vertex, int, Key, int | None, ItemOutcome, int | None, Scope]
 
 
 class _Edge(NamedTuple):
@@ -45,7 +45,7 @@ class _Edge(NamedTuple):
 
 
 #: All outcomes for a vertex, with the other fields of a token.
-_Entry: TypeAlias = tuple[Key, int | None, Sequence[Outcome], int | None, Scope]
+_Entry: TypeAlias = tuple[Key, int | None, Sequence[ItemOutcome], int | None, Scope]
 
 
 class Flow:
@@ -98,7 +98,7 @@ class Flow:
         vertex: Vertex,
         key: Key,
         count: int | None,
-        outcome: Outcome,
+        outcome: ItemOutcome,
         scope: Scope,
         keys: Sequence[int] = (),
         maker: Work | None = None,
@@ -186,7 +186,7 @@ class Flow:
         self._next_work += 1
         stage.add(work, now)
 
-    def _refuse(self, stage: StreamStage, key: Key, outcomes: Sequence[Outcome], scope: Scope) -> None:
+    def _refuse(self, stage: StreamStage, key: Key, outcomes: Sequence[ItemOutcome], scope: Scope) -> None:
         """Pass on that an item has failed, or is skipped, without calling the code."""
         failure = next((outcome for outcome in outcomes if isinstance(outcome, ItemFailure)), SKIPPED)
         for outcome in outcomes:
@@ -194,14 +194,14 @@ class Flow:
         self._pass_on(stage, key, 0 if stage.is_generator else None, failure, scope)
 
     def _pass_on(
-        self, stage: StreamStage, key: Key, count: int | None, outcome: Outcome, scope: Scope
+        self, stage: StreamStage, key: Key, count: int | None, outcome: ItemOutcome, scope: Scope
     ) -> None:
         self.emit(stage.number, key, count, outcome, scope)
         self.end(scope)
 
     # --- Ends of works ------------------------------------------------------------------------------------------
 
-    def work_ended(self, work: Work, outcome: Outcome, keys: Sequence[int] = ()) -> None:
+    def work_ended(self, work: Work, outcome: ItemOutcome, keys: Sequence[int] = ()) -> None:
         """Pass on what an item has come to at a stage."""
         if work.is_made_again:
             work.is_made_again = False
@@ -247,7 +247,7 @@ class Flow:
             self.emit(work.stage, (number,) + (0,) * (parts - 1), 1, SKIPPED, item)
         self.end(item)
 
-    def result_of_generator(self, work: Work, outcome: Outcome, keys: Sequence[int]) -> None:
+    def result_of_generator(self, work: Work, outcome: ItemOutcome, keys: Sequence[int]) -> None:
         """Pass on one result of a generator."""
         if work.results is None:
             work.results = work.scope.part()

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from handoff_actors.core.stream.events import Outcome
+from handoff_actors.core.stream.events import ItemOutcome
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.scope import Scope
 
@@ -14,12 +14,12 @@ FEW: Final = 64
 
 
 class _Partial(Struct, eq=False):
-    outcomes: list[Outcome | None]
+    outcomes: list[ItemOutcome | None]
     missing: int
     scope: Scope
     is_timed_out: bool = False
 
-    def arrived(self) -> list[Outcome]:
+    def arrived(self) -> list[ItemOutcome]:
         return [outcome for outcome in self.outcomes if outcome is not None]
 
 
@@ -45,8 +45,8 @@ class Join:
         return len(self._partial)
 
     def add(
-        self, key: Key, count: int | None, position: int, outcome: Outcome, scope: Scope, now: float
-    ) -> list[Outcome] | None:
+        self, key: Key, count: int | None, position: int, outcome: ItemOutcome, scope: Scope, now: float
+    ) -> list[ItemOutcome] | None:
         """Take what a producer gives. Returns all of the item once that is the last; [] if it has timed out before."""
         name = key, count
         partial = self._partial.get(name)
@@ -79,9 +79,9 @@ class Join:
             self._deadlines.popleft()
         return self._deadlines[0][0] if self._deadlines else None
 
-    def timed_out(self, now: float) -> list[tuple[Key, list[Outcome], Scope]]:
+    def timed_out(self, now: float) -> list[tuple[Key, list[ItemOutcome], Scope]]:
         """Give up the items whose time is over. Returns the key of each, what has come of it, and its scope."""
-        given_up: list[tuple[Key, list[Outcome], Scope]] = []
+        given_up: list[tuple[Key, list[ItemOutcome], Scope]] = []
         while (wake_at := self.wake_at) is not None and now >= wake_at:
             _, name = self._deadlines.popleft()
             partial = self._partial[name]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
-from handoff_actors.core.stream.events import Outcome, Place, SendToStage, Stored
+from handoff_actors.core.stream.events import ItemOutcome, LanePlace, SendToStage, Stored
 from handoff_actors.core.stream.work import Work
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
@@ -15,7 +15,7 @@ class Lane(Struct, eq=False):
 
     number: int
     #: None while it starts, or is lost and starts again.
-    place: Place | None = None
+    place: LanePlace | None = None
     outstanding: dict[int, Work] = field(default_factory=dict)
     #: The number of these that may kill it.
     suspects: int = 0
@@ -87,7 +87,7 @@ class Lane(Struct, eq=False):
         self.rows, self.needs = [], []
         return message
 
-    def value_rows(self, work: Work, values: Iterable[Outcome]) -> list[ValueRow]:
+    def value_rows(self, work: Work, values: Iterable[ItemOutcome]) -> list[ValueRow]:
         """Write the values of an item for the worker, and note which of them have to be in the store of its node."""
         if work.is_inline:
             return [value for value in values if isinstance(value, bytes)]

@@ -21,13 +21,13 @@ from handoff_actors.core.stream.events import (
     DropValues,
     InputLost,
     ItemFailure,
+    ItemOutcome,
     LaneClosed,
     LaneLost,
+    LanePlace,
     LaneUp,
     NodeGone,
-    Outcome,
     OwnerGone,
-    Place,
     Pushed,
     PushRoomFreed,
     StageEnd,
@@ -66,7 +66,7 @@ class StreamMachine:
         self._stages = list(self._flow.stages.values())
         self._timed_stages = [stage for stage in self._stages if stage.may_wake]
         self._has_join_timeout = options.join_timeout_s is not None
-        self._lanes: dict[Place, tuple[StreamStage, Lane]] = {}
+        self._lanes: dict[LanePlace, tuple[StreamStage, Lane]] = {}
         #: The number of the next push.
         self.next_number = 0
         self._was_full = False
@@ -132,15 +132,6 @@ class StreamMachine:
     # --- What the shell may ask ---------------------------------------------------------------------------------
 
     @property
-    def is_up(self) -> bool:
-        """True while every stage has all the workers that it is to have at least."""
-        return all(
-            lane.place is not None
-            for stage in self._flow.stages.values()
-            for lane in stage.lanes[: stage.least]
-        )
-
-    @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
         return self._gate.has_room and not self._is_over
@@ -155,8 +146,8 @@ class StreamMachine:
         """The bytes of all values that anything in the stream needs."""
         return self._flow.values.nbytes
 
-    def current(self, value: Outcome) -> Outcome | None:
-        """What stands for a value that was handed out now; None while it is being made again."""
+    def current(self, value: ItemOutcome) -> ItemOutcome | None:
+        """Give what stands for a value that was handed out now; None while it is being made again."""
         return self._flow.values.current(value)
 
     @property

@@ -8,8 +8,8 @@ from msgspec import Struct, field
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     ItemFailure,
+    ItemOutcome,
     ItemSkipped,
-    Outcome,
     ResultsReady,
     Stored,
     StreamResult,
@@ -177,7 +177,7 @@ class ItemResults:
         return self._oldest
 
 
-def result_of(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult | None:
+def result_of(number: int, outcomes: Mapping[Vertex, ItemOutcome]) -> StreamResult | None:
     """The result, or None where all sinks were skipped."""
     values: dict[Vertex, bytes | Stored | ItemSkipped] = {}
     for sink, outcome in outcomes.items():
@@ -189,6 +189,6 @@ def result_of(number: int, outcomes: Mapping[Vertex, Outcome]) -> StreamResult |
     return StreamResult(number, values)
 
 
-def values_of(result: StreamResult) -> Sequence[Outcome]:
+def values_of(result: StreamResult) -> Sequence[ItemOutcome]:
     """The values that a result is made of."""
     return [] if isinstance(result.outcome, ItemFailure) else list(result.outcome.values())

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Final
 
-from handoff_actors.core.stream.events import Outcome, Stored
+from handoff_actors.core.stream.events import ItemOutcome, Stored
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.work import Work
 from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values, is_lost
@@ -209,7 +209,7 @@ class StreamStage:
         room = int(gate.nbytes_left / max(1.0, self.result_nbytes))
         return max(min(spare, room), 1 - work.results_alive - work.credit)
 
-    def _give(self, work: Work, values: list[Outcome], lane: Lane, now: float, gate: Gate) -> None:
+    def _give(self, work: Work, values: list[ItemOutcome], lane: Lane, now: float, gate: Gate) -> None:
         rows = lane.value_rows(work, values)
         if self.is_generator:
             work.credit = 0
@@ -299,7 +299,7 @@ class StreamStage:
         self.busy_s += seconds
         self.seconds = smoothed(self.seconds, seconds / max(1, items), SMOOTHING)
 
-    def learn_size(self, result: Outcome) -> None:
+    def learn_size(self, result: ItemOutcome) -> None:
         """Take note of the size of a result of a generator."""
         nbytes = (
             len(result) if isinstance(result, bytes) else result.nbytes if isinstance(result, Stored) else 0

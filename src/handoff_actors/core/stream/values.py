@@ -6,7 +6,7 @@ values are in the machine itself.
 
 from typing import TYPE_CHECKING
 
-from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Outcome, Stored
+from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, ItemSkipped, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,11 +24,11 @@ class StreamValues:
         self._users: dict[Index, int] = {}
         self._makers: dict[Index, Work] = {}
         #: What has come in the place of lost ones; None: it is being made again.
-        self._replaced: dict[Index, Outcome | None] = {}
+        self._replaced: dict[Index, ItemOutcome | None] = {}
         self._places: dict[Index, Stored] = {}
         self._dropped: list[Stored] = []
 
-    def hold(self, value: Outcome, users: int, maker: "Work | None") -> None:
+    def hold(self, value: ItemOutcome, users: int, maker: "Work | None") -> None:
         """Keep a value for so many users; with one that is stored, the work that has made it."""
         if isinstance(value, bytes):
             self.nbytes += len(value) * users
@@ -41,7 +41,7 @@ class StreamValues:
         if maker is not None:
             self._makers[value.index] = maker
 
-    def share(self, values: "Iterable[Outcome]") -> None:
+    def share(self, values: "Iterable[ItemOutcome]") -> None:
         """Note that values have one more user each."""
         for value in values:
             if isinstance(value, bytes):
@@ -50,12 +50,12 @@ class StreamValues:
                 assert isinstance(value, Stored), "a stage takes no failures"
                 self._users[value.index] += 1
 
-    def release(self, value: Outcome) -> None:
+    def release(self, value: ItemOutcome) -> None:
         """Note that one of the users of a value needs it no more."""
         if isinstance(value, bytes):
             self.nbytes -= len(value)
             return
-        pending: list[Outcome] = [value]
+        pending: list[ItemOutcome] = [value]
         while pending:
             each = pending.pop()
             if isinstance(each, bytes):
@@ -63,7 +63,7 @@ class StreamValues:
             elif isinstance(each, Stored):
                 pending += self._release_stored(each)
 
-    def _release_stored(self, value: Stored) -> list[Outcome]:
+    def _release_stored(self, value: Stored) -> list[ItemOutcome]:
         """Returns what was kept for its maker's sake, and is not needed any more either."""
         self._users[value.index] -= 1
         if self._users[value.index]:
@@ -78,7 +78,7 @@ class StreamValues:
         # What it is being made of again is released with its end.
         return [] if maker is None or maker.is_made_again else maker.values
 
-    def current(self, value: Outcome) -> Outcome | None:
+    def current(self, value: ItemOutcome) -> ItemOutcome | None:
         """Find the outcome that stands for a value now; None while it is being made again."""
         if isinstance(value, Stored) and value.index in self._replaced:
             return self._replaced[value.index]
@@ -106,7 +106,7 @@ class StreamValues:
                 return self._lose(first, reason)
         return []
 
-    def made_again(self, work: "Work", outcome: Outcome) -> None:
+    def made_again(self, work: "Work", outcome: ItemOutcome) -> None:
         """Put what was made again in the place of what was lost."""
         assert work.result is not None
         index = work.result.index
@@ -122,7 +122,7 @@ class StreamValues:
         else:
             self._replaced[index] = outcome
 
-    def discard(self, value: Outcome) -> None:
+    def discard(self, value: ItemOutcome) -> None:
         """Drop a value that nothing has ever needed."""
         if isinstance(value, Stored):
             self._dropped.append(value)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from handoff_actors.core.stream.events import Outcome, Stored, Vertex
+from handoff_actors.core.stream.events import ItemOutcome, Stored, Vertex
 from handoff_actors.core.stream.keys import Key
 from handoff_actors.core.stream.scope import Scope
 from handoff_actors.ids import Index
@@ -16,7 +16,7 @@ class Work(Struct, eq=False):
     number: int
     stage: Vertex
     key: Key
-    values: list[Outcome]
+    values: list[ItemOutcome]
     scope: Scope
     #: The hash by which its worker is chosen; None: any may do it.
     lane_hash: int | None = None

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from handoff_actors.core.stream.events import ItemFailure, Outcome, Vertex
+from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, Vertex
 from handoff_actors.core.stream.work import Work
 
 #: An incomplete batch without a time limit of its own goes out when nothing has come for so long.
@@ -25,7 +25,7 @@ class Gate(Protocol):
     def may_start(self, work: Work) -> bool:
         """False while there are too many bytes on their way, unless this is the oldest item, or a result of a generator."""
 
-    def current(self, value: Outcome) -> Outcome | None:
+    def current(self, value: ItemOutcome) -> ItemOutcome | None:
         """Find the outcome that stands for a value now; None while it is being made again."""
 
     def is_last(self, stage: Vertex) -> bool:
@@ -91,11 +91,11 @@ class WorkQueue:
         return self._last_at + BATCH_PAUSE_S if timeout_s is None else self.first.queued_at + timeout_s
 
 
-def current_values(work: Work, gate: Gate) -> list[Outcome] | None:
+def current_values(work: Work, gate: Gate) -> list[ItemOutcome] | None:
     """The values of an item as they are now; None while one of them is being made again."""
     if work.is_inline:
         return work.values
-    values: list[Outcome] = []
+    values: list[ItemOutcome] = []
     for value in work.values:
         now = gate.current(value)
         if now is None:
@@ -104,7 +104,7 @@ def current_values(work: Work, gate: Gate) -> list[Outcome] | None:
     return values
 
 
-def is_lost(values: Sequence[Outcome]) -> bool:
+def is_lost(values: Sequence[ItemOutcome]) -> bool:
     """True if one of the values can't be had any more."""
     for value in values:  # noqa: SIM110 - a generator takes longer, and this is for each item
         if isinstance(value, ItemFailure):

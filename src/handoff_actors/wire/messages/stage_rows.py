@@ -57,7 +57,7 @@ class GenerateMore(NamedTuple):
     tag: int = 4
 
 
-class Finish(NamedTuple):
+class FinishStage(NamedTuple):
     """Call `finish` with the state, as no item follows; what it gives is answered by `Generated` under this number."""
 
     number: int
@@ -71,7 +71,7 @@ class CloseStage(NamedTuple):
     tag: int = 6
 
 
-ToStage = RunItem | RunBatch | Generate | GenerateMore | Finish | CloseStage
+ToStage = RunItem | RunBatch | Generate | GenerateMore | FinishStage | CloseStage
 
 # --- Stage to app -----------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from handoff_actors.core.stream.events import (
     SKIPPED,
     InputLost,
     ItemFailure,
+    LanePlace,
     LaneUp,
-    Place,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -32,7 +32,7 @@ from handoff_actors.workers.stage_protocol import content_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PLACE = Place("n1", Index(4), Attempt(2))
+PLACE = LanePlace("n1", Index(4), Attempt(2))
 FAILURE = ("exception", b"error", "it raised", "")
 
 

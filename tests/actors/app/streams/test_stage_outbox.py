@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from handoff_actors.actors.app.streams.stage_outbox import StageOutbox
-from handoff_actors.core.stream.events import Place
+from handoff_actors.core.stream.events import LanePlace
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.stage_rows import RunItem, ToStage
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from handoff_actors.wire.messages.stages import StageInput
 
 RUN = RunId(1)
-HERE = Place("n1", Index(0), Attempt(1))
-THERE = Place("n2", Index(1), Attempt(3))
+HERE = LanePlace("n1", Index(0), Attempt(1))
+THERE = LanePlace("n2", Index(1), Attempt(3))
 NEEDED = Ref(Index(9), 1000, [""])
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.streams.stream_host import StreamHost
 from handoff_actors.actors.fetcher import FetchFailure
-from handoff_actors.core.stream.events import ItemFailure, Outcome, Stored
+from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, Stored
 from handoff_actors.ids import Index, RunId
 
 #: The name of the app among the nodes that have values.
@@ -38,7 +38,7 @@ class ResultFetches:
         run: RunId,
         values: dict[Index, Buffer],
         host: StreamHost,
-        current: Callable[[Outcome], Outcome | None],
+        current: Callable[[ItemOutcome], ItemOutcome | None],
     ) -> None:
         """`current` gives what stands for a value now; None while it is being made again."""
         self._run = run

@@ -7,9 +7,9 @@ from handoff_actors.core.stream.events import (
     SKIPPED,
     InputLost,
     ItemFailure,
+    ItemOutcome,
+    LanePlace,
     LaneUp,
-    Outcome,
-    Place,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -37,7 +37,7 @@ def events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[Stre
 
 
 def _events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[StreamEvent]:
-    place = Place(name, message.index, message.attempt)
+    place = LanePlace(name, message.index, message.attempt)
     if isinstance(message, StageInputLost):
         return [InputLost(place, message.lost, message.reason)]
     events: list[StreamEvent] = []
@@ -55,7 +55,7 @@ def _events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[Str
     return events
 
 
-def _generated(place: Place, row: Generated) -> StageGenerated:
+def _generated(place: LanePlace, row: Generated) -> StageGenerated:
     results = [StageEnd(row.number, _outcome_of(value, place.node), keys) for value, keys in row.results]
     failure = None if row.failure is None else ItemFailure(*row.failure)
     return StageGenerated(
@@ -63,7 +63,7 @@ def _generated(place: Place, row: Generated) -> StageGenerated:
     )
 
 
-def _outcome_of(row: OutcomeRow, node: str) -> Outcome:
+def _outcome_of(row: OutcomeRow, node: str) -> ItemOutcome:
     if type(row) is bytes:
         return row
     if row is None:

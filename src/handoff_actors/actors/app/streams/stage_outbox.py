@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from handoff_actors.core.stream.events import Place
+from handoff_actors.core.stream.events import LanePlace
 from handoff_actors.ids import RunId
 from handoff_actors.wire.messages.jobs import Ref
 from handoff_actors.wire.messages.stage_rows import ToStage
@@ -25,10 +25,10 @@ class StageOutbox:
         self._run = run
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._batches: dict[Place, list[_Batch]] = {}
+        self._batches: dict[LanePlace, list[_Batch]] = {}
         self._is_held = False
 
-    def add(self, place: Place, rows: Sequence[ToStage], needs: Sequence[Ref]) -> None:
+    def add(self, place: LanePlace, rows: Sequence[ToStage], needs: Sequence[Ref]) -> None:
         """Send rows soon.
 
         Those that need values begin a message of their own: what came before must not wait for them, nor be taken for lost

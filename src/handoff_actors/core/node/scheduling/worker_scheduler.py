@@ -298,9 +298,7 @@ class WorkerScheduler:
         for part in (self.ledger, self.queue, self.roster, self.warm):
             part.check()
         claims = self.roster.count_claims() + self.warm.count_claims()
-        assert claims == len(self.ledger), (
-            f"{claims} claims are accounted for, the ledger has {len(self.ledger)}"
-        )
+        assert claims == len(self.ledger), f"{claims} claims are known, the ledger has {len(self.ledger)}"
 
     # --- Starting -----------------------------------------------------------------------------------------------
 
@@ -396,8 +394,8 @@ class WorkerScheduler:
         return True
 
     def _give(self, state: WorkerState, lane: JobLane, now: float, effects: list[NodeEffect]) -> None:
-        sharers = 1 + len(self.roster.idle)
-        count = max(1, min(lane.depth - len(state.held), -(-len(lane.jobs) // sharers)))
+        share = -(-len(lane.jobs) // (1 + len(self.roster.idle)))
+        count = max(1, min(lane.depth - len(state.held), share))
         jobs = [lane.jobs.popleft() for _ in range(min(count, len(lane.jobs)))]
         held, run = state.held, lane.run
         for job in jobs:

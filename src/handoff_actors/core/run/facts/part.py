@@ -43,8 +43,10 @@ class ProgramPart(Struct, eq=False):
 
 def put(into: list[T], places: Sequence[int], items: Iterable[T]) -> None:
     """Set items at places, of which those beyond the end follow each other."""
+    if not places:
+        return
     size = len(into)
-    if places and places[0] == size and places[-1] == size + len(places) - 1:
+    if places[0] == size and places[-1] == size + len(places) - 1:
         into.extend(items)
         return
     for place, item in zip(places, items, strict=True):

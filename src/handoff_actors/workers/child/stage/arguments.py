@@ -10,8 +10,8 @@ from handoff_actors.workers.child.stage.channel import StageChannel
 from handoff_actors.workers.stage_spec import FromProducer, Given, InlineCall, Recipe
 
 #: Calls user code with these arguments; what it raises is a UserRaised.
-Call = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
-AsyncCall = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
+Caller = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
+AsyncCaller = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Awaitable[Any]]
 
 
 class InlineSkipped(Exception):
@@ -31,14 +31,14 @@ class Arguments:
             for place, recipe in enumerate(recipes)
         )
 
-    def of(self, rows: Sequence[ValueRow], call: Call) -> list[Any]:
+    def of(self, rows: Sequence[ValueRow], call: Caller) -> list[Any]:
         """Give the arguments for these values. Raises UserRaised, InlineSkipped, InputNotStored, SerializationError."""
         values = self._values(rows)
         if self._are_plain and len(values) == len(self._recipes):
             return values
         return [self._made(recipe, values, call) for recipe in self._recipes]
 
-    async def awaited(self, rows: Sequence[ValueRow], call: AsyncCall) -> list[Any]:
+    async def awaited(self, rows: Sequence[ValueRow], call: AsyncCaller) -> list[Any]:
         """Do the same where inline functions may be coroutine functions."""
         values = self._values(rows)
         return [await self._awaited(recipe, values, call) for recipe in self._recipes]
@@ -47,18 +47,18 @@ class Arguments:
         run = self._channel.key[0]
         return [decode(row) if isinstance(row, bytes) else self._store.read(run, row[0]) for row in rows]
 
-    def _made(self, recipe: Recipe, values: Sequence[Any], call: Call) -> Any:
+    def _made(self, recipe: Recipe, values: Sequence[Any], call: Caller) -> Any:
         if isinstance(recipe, FromProducer):
             return values[recipe.position]
         if isinstance(recipe, Given):
             return recipe.value
         return self._called(recipe, values, call)
 
-    def _called(self, inline: InlineCall, values: Sequence[Any], call: Call) -> Any:
+    def _called(self, inline: InlineCall, values: Sequence[Any], call: Caller) -> Any:
         args: list[Any] = [self._made(recipe, values, call) for recipe in inline.args]
         return _taken(call(inline.code, _positional(inline, args), inline.kwargs))
 
-    async def _awaited(self, recipe: Recipe, values: Sequence[Any], call: AsyncCall) -> Any:
+    async def _awaited(self, recipe: Recipe, values: Sequence[Any], call: AsyncCaller) -> Any:
         if not isinstance(recipe, InlineCall):
             return values[recipe.position] if isinstance(recipe, FromProducer) else recipe.value
         args: list[Any] = [await self._awaited(inner, values, call) for inner in recipe.args]

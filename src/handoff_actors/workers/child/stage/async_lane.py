@@ -11,7 +11,7 @@ from handoff_actors.skip import SKIP
 from handoff_actors.store.mappings import KEPT_S
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
-    Finish,
+    FinishStage,
     Generate,
     GenerateMore,
     RunBatch,
@@ -23,7 +23,7 @@ from handoff_actors.wire.messages.stage_rows import (
 from handoff_actors.workers.child.evaluation import UserRaised
 from handoff_actors.workers.child.stage.arguments import InlineSkipped
 from handoff_actors.workers.child.stage.channel import NOTHING, StageChannel, stage_channel
-from handoff_actors.workers.child.stage.code import Outcome, StageCode, is_iterated
+from handoff_actors.workers.child.stage.code import CodeOutcome, StageCode, is_iterated
 from handoff_actors.workers.stage_protocol import to_stage
 from handoff_actors.workers.stage_spec import StageSpec
 
@@ -157,7 +157,7 @@ class _AsyncLane:
         if not self._tasks:
             self._channel.mappings.let_go()
 
-    async def _work_on(self, row: RunItem | RunBatch | Generate | Finish) -> None:
+    async def _work_on(self, row: RunItem | RunBatch | Generate | FinishStage) -> None:
         match row:
             case RunItem():
                 await self._run_item(row)
@@ -165,7 +165,7 @@ class _AsyncLane:
                 await self._run_batch(row)
             case Generate():
                 await self._generate(row)
-            case Finish():
+            case FinishStage():
                 await self._finish(row)
             case _:
                 assert_never(row)
@@ -205,7 +205,7 @@ class _AsyncLane:
         self._answers.ended([(item.number, *outcome)], began_at, perf_counter())
         self._flush_soon()
 
-    async def _outcome(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    async def _outcome(self, work: Coroutine[Any, Any, CodeOutcome]) -> CodeOutcome:
         try:
             return await work
         except InlineSkipped:
@@ -215,14 +215,14 @@ class _AsyncLane:
         except BaseException as error:  # noqa: BLE001 - whatever an item ends with, the stage goes on
             return self._code.results.failure(error), ()
 
-    async def _evaluated(self, values: Sequence[ValueRow]) -> Outcome:
+    async def _evaluated(self, values: Sequence[ValueRow]) -> CodeOutcome:
         code = self._code
         args = await code.awaited_args(values, self._call)
         return code.outcome(await self._call(self._spec.code, code.positional(args), code.kwargs))
 
     async def _run_batch(self, batch: RunBatch) -> None:
         began_at = perf_counter()
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, CodeOutcome] = {}
         taken: dict[int, tuple[Any, ...]] = {}
         for number, values in batch.items:
             refused = await self._outcome(self._collect(number, values, taken))
@@ -236,11 +236,11 @@ class _AsyncLane:
 
     async def _collect(
         self, number: int, values: Sequence[ValueRow], taken: dict[int, tuple[Any, ...]]
-    ) -> Outcome:
+    ) -> CodeOutcome:
         taken[number] = tuple(await self._code.awaited_args(values, self._call))
         return None, ()
 
-    async def _batch_outcomes(self, items: list[tuple[Any, ...]]) -> list[Outcome]:
+    async def _batch_outcomes(self, items: list[tuple[Any, ...]]) -> list[CodeOutcome]:
         code = self._code
         try:
             returned = await self._call(self._spec.code, code.positional_of_batch(items), code.kwargs)
@@ -256,7 +256,7 @@ class _AsyncLane:
         code, began_at = self._code, perf_counter()
         made: list[_AsyncGenerator] = []
 
-        async def make() -> Outcome:
+        async def make() -> CodeOutcome:
             args = await code.awaited_args(wanted.values, self._call)
             produced = await self._call(self._spec.code, code.positional(args), code.kwargs)
             iterator = (
@@ -270,11 +270,11 @@ class _AsyncLane:
         failed, _ = await self._outcome(make())
         await self._begin(wanted.number, made, failed, wanted.credit, began_at)
 
-    async def _finish(self, wanted: Finish) -> None:
+    async def _finish(self, wanted: FinishStage) -> None:
         began_at = perf_counter()
         made: list[_AsyncGenerator] = []
 
-        async def make() -> Outcome:
+        async def make() -> CodeOutcome:
             finish = self._spec.finish
             produced: Any = None if finish is None else await self._call(finish, (self._code.state,))
             if not hasattr(type(produced), "__anext__"):
@@ -326,7 +326,7 @@ class _AsyncLane:
         finally:
             generator.is_running = False
 
-    async def _next(self, generator: _AsyncGenerator) -> Outcome | None:
+    async def _next(self, generator: _AsyncGenerator) -> CodeOutcome | None:
         """Take the next result; None: it is to be left out."""
         if generator.is_async:
             result = await self._call(generator.iterator.__anext__, ())

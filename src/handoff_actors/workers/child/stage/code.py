@@ -8,13 +8,13 @@ from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.stage_rows import OutcomeRow, ValueRow
 from handoff_actors.workers.child.evaluation import UserRaised
 from handoff_actors.workers.child.stage.answers import Answers
-from handoff_actors.workers.child.stage.arguments import Arguments, AsyncCall, Call
+from handoff_actors.workers.child.stage.arguments import Arguments, AsyncCaller, Caller
 from handoff_actors.workers.child.stage.channel import StageChannel
 from handoff_actors.workers.child.stage.results import StageResults
 from handoff_actors.workers.stage_spec import StageSpec
 
 #: A result as a row, and the hashes of its keys.
-Outcome = tuple[OutcomeRow, Sequence[int]]
+CodeOutcome = tuple[OutcomeRow, Sequence[int]]
 
 
 class StageCode:
@@ -40,11 +40,11 @@ class StageCode:
 
     # --- Calls --------------------------------------------------------------------------------------------------
 
-    def args(self, values: Sequence[ValueRow], call: Call) -> list[Any]:
+    def args(self, values: Sequence[ValueRow], call: Caller) -> list[Any]:
         """Give the arguments of an item. Raises as `Arguments.of`."""
         return self._arguments.of(values, call)
 
-    async def awaited_args(self, values: Sequence[ValueRow], call: AsyncCall) -> list[Any]:
+    async def awaited_args(self, values: Sequence[ValueRow], call: AsyncCaller) -> list[Any]:
         """Do the same where inline functions may be coroutine functions."""
         return await self._arguments.awaited(values, call)
 
@@ -61,7 +61,7 @@ class StageCode:
 
     # --- What it gives ------------------------------------------------------------------------------------------
 
-    def outcome(self, returned: Any) -> Outcome:
+    def outcome(self, returned: Any) -> CodeOutcome:
         """Take what the code has returned for an item. Raises UserRaised, SerializationError, StoreFailed."""
         if not self.has_state:
             return self.row(returned)
@@ -71,7 +71,7 @@ class StageCode:
         self.keep(state)
         return outcome
 
-    def outcomes(self, returned: Any, count: int) -> list[Outcome]:
+    def outcomes(self, returned: Any, count: int) -> list[CodeOutcome]:
         """Take what the code has returned for a batch of so many items. Raises UserRaised."""
         results, state = self._split(returned) if self.has_state else (returned, None)
         if not isinstance(results, list) or len(results) != count:
@@ -84,7 +84,7 @@ class StageCode:
             self.keep(state)
         return outcomes
 
-    def row(self, result: Any) -> Outcome:
+    def row(self, result: Any) -> CodeOutcome:
         """Give a result as a row. Raises UserRaised, SerializationError, StoreFailed."""
         if result is SKIP:
             return None, ()
@@ -97,7 +97,7 @@ class StageCode:
             self.state = state
             self.answers.has_replaced_state = True
 
-    def _row_or_failure(self, result: Any) -> Outcome:
+    def _row_or_failure(self, result: Any) -> CodeOutcome:
         try:
             return self.row(result)
         except BaseException as error:  # noqa: BLE001 - whatever an item ends with, the stage goes on

@@ -9,7 +9,7 @@ from handoff_actors.moving_average import UNKNOWN, peak_smoothed
 from handoff_actors.skip import SKIP
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
-    Finish,
+    FinishStage,
     Generate,
     GenerateMore,
     OutcomeRow,
@@ -22,7 +22,7 @@ from handoff_actors.wire.messages.stage_rows import (
 from handoff_actors.workers.child.evaluation import UserRaised
 from handoff_actors.workers.child.stage.arguments import InlineSkipped
 from handoff_actors.workers.child.stage.channel import NOTHING, StageChannel, stage_channel
-from handoff_actors.workers.child.stage.code import Outcome, StageCode, is_iterated
+from handoff_actors.workers.child.stage.code import CodeOutcome, StageCode, is_iterated
 from handoff_actors.workers.stage_protocol import to_stage
 from handoff_actors.workers.stage_spec import StageSpec
 
@@ -70,7 +70,7 @@ class SyncLane:
             RunBatch: self._run_batch,
             Generate: self._generate,
             GenerateMore: self._generate_more,
-            Finish: self._finish,
+            FinishStage: self._finish,
         }
 
     def run(self) -> None:
@@ -120,14 +120,14 @@ class SyncLane:
         self._answers.ended(((item.number, outcome, keys),), began_at, now)
         self._answers.send_if_due(now)
 
-    def _evaluated(self, values: Sequence[ValueRow]) -> Outcome:
+    def _evaluated(self, values: Sequence[ValueRow]) -> CodeOutcome:
         code = self._code
         args = code.args(values, self._call)
         return code.outcome(self._call(self._spec.code, code.positional(args), code.kwargs))
 
     def _run_batch(self, batch: RunBatch) -> None:
         began_at = perf_counter()
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, CodeOutcome] = {}
         taken: dict[int, tuple[Any, ...]] = {}
         for number, values in batch.items:
             try:
@@ -142,7 +142,7 @@ class SyncLane:
         self._answers.ended([(number, *outcomes[number]) for number, _ in batch.items], began_at, now)
         self._answers.send_if_due(now)
 
-    def _batch_outcomes(self, items: list[tuple[Any, ...]]) -> list[Outcome]:
+    def _batch_outcomes(self, items: list[tuple[Any, ...]]) -> list[CodeOutcome]:
         code = self._code
         try:
             returned = self._call(self._spec.code, code.positional_of_batch(items), code.kwargs)
@@ -177,7 +177,7 @@ class SyncLane:
         else:
             self._close(self._generators.pop(wanted.number))
 
-    def _finish(self, wanted: Finish) -> None:
+    def _finish(self, wanted: FinishStage) -> None:
         began_at = perf_counter()
         try:
             produced = (
@@ -196,7 +196,7 @@ class SyncLane:
     def _advance(self, generator: _SyncGenerator, credit: int, began_at: float) -> None:
         """Take so many results of a generator."""
         self._generators[generator.number] = generator
-        results: list[Outcome] = []
+        results: list[CodeOutcome] = []
         while credit > 0:
             try:
                 outcome = self._next(generator)
@@ -213,7 +213,7 @@ class SyncLane:
                 results, began_at = [], now
         self._answers.generated(generator.number, results, perf_counter() - began_at, is_end=False)
 
-    def _next(self, generator: _SyncGenerator) -> Outcome | None:
+    def _next(self, generator: _SyncGenerator) -> CodeOutcome | None:
         """Take the next result; None: it is to be left out."""
         began_at = perf_counter()
         result = self._channel.call(next, (generator.iterator,))
@@ -227,7 +227,7 @@ class SyncLane:
         return outcome
 
     def _ended(
-        self, generator: _SyncGenerator, error: BaseException, results: list[Outcome], seconds: float
+        self, generator: _SyncGenerator, error: BaseException, results: list[CodeOutcome], seconds: float
     ) -> None:
         del self._generators[generator.number]
         failure = None
