@@ -24,6 +24,7 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     LanePlace,
     LaneUp,
+    NewItem,
     NodeGone,
     OwnerGone,
     Pushed,
@@ -292,7 +293,7 @@ class StreamWorld:
             given: list[tuple[bytes | Stored, list[int]]] = []
             for vertex, value in zip(self.plan.inputs, values, strict=True):
                 given.append((self._keep(value, "", 200), self._keys(vertex, value)))
-            self.feed(Pushed(number, owner, given))
+            self.feed(Pushed([NewItem(number, owner, given)]))
             if self.random.random() < 0.2:
                 self.later(self.random.random() * 0.01, self._push)
                 return

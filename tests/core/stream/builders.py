@@ -12,6 +12,7 @@ from handoff_actors.core.stream.events import (
     ItemOutcome,
     LanePlace,
     LaneUp,
+    NewItem,
     Pushed,
     ResultsReady,
     SendToStage,
@@ -102,7 +103,7 @@ def push(
     now: float = 0.0,
 ) -> list[StreamEffect]:
     given = [(value, keys) for value in values or (b"v",)]
-    return stream.handle(Pushed(stream.next_number, owner, given), now)
+    return stream.handle(Pushed([NewItem(stream.next_number, owner, given)]), now)
 
 
 def ended(

@@ -4,6 +4,7 @@ from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     SKIPPED,
     ItemFailure,
+    NewItem,
     OwnerGone,
     Pushed,
     StreamResult,
@@ -300,7 +301,7 @@ def test_more_is_never_taken_than_was_handed_out() -> None:
 
 def test_value_that_several_stages_take_is_dropped_when_the_last_of_them_is_done() -> None:
     stream = stream_of(*FORK)
-    stream.handle(Pushed(0, 0, [(stored(5, node=""), [])]), 0.0)
+    stream.handle(Pushed([NewItem(0, 0, [(stored(5, node=""), [])])]), 0.0)
 
     assert stream.handle(ended(1, (1, b"a")), 1.0) == []
     assert stream.handle(ended(2, (2, b"b")), 2.0)[-1] == dropped(stored(5, node=""))

@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.events import LaneClosed, OwnerGone, Pushed, StartLane
+from handoff_actors.core.stream.events import LaneClosed, NewItem, OwnerGone, Pushed, StartLane
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
 from tests.core.stream.builders import (
@@ -100,7 +100,7 @@ def _one_item(stream: StreamMachine, number: int) -> None:
     """An item of an owner of its own, from its push until its results are taken."""
     first = number * 4 + 1
     owner = number + 1
-    stream.handle(Pushed(number, owner, [(stored(number * 10, node=""), [])]), 0.0)
+    stream.handle(Pushed([NewItem(number, owner, [(stored(number * 10, node=""), [])])]), 0.0)
     stream.handle(ended(1, (first, stored(number * 10 + 1))), 0.0)
     stream.handle(ended(2, (first + 1, stored(number * 10 + 2))), 0.0)
     stream.handle(ended(3, (first + 2, stored(number * 10 + 3))), 0.0)

@@ -5,6 +5,7 @@ from handoff_actors.core.stream.events import (
     DrainStream,
     InputLost,
     ItemFailure,
+    NewItem,
     NodeGone,
     OwnerGone,
     Pushed,
@@ -120,7 +121,7 @@ def test_values_are_made_again_from_those_that_are_lost_with_them() -> None:
 def test_item_fails_where_a_lost_value_has_no_maker() -> None:
     stream = stream_of(*CHAIN)
     stream.handle(NodeGone("a"), 0.0)
-    stream.handle(Pushed(0, 0, [(LOST, [])]), 0.0)
+    stream.handle(Pushed([NewItem(0, 0, [(LOST, [])])]), 0.0)
     lose_node(stream)
 
     assert stream.handle(up(attempt=2), 6.0) == [ready(result(0, LOST_WITH_NODE))]
@@ -129,7 +130,7 @@ def test_item_fails_where_a_lost_value_has_no_maker() -> None:
 
 def test_batch_goes_without_an_item_whose_value_is_lost() -> None:
     stream = stream_of(Function("y", ["x"], code, batch_size=2, batch_timeout=60.0))
-    stream.handle(Pushed(0, 0, [(LOST, [])]), 0.0)
+    stream.handle(Pushed([NewItem(0, 0, [(LOST, [])])]), 0.0)
     lose_node(stream)
 
     assert push(stream, now=6.0) == [send(1, RunBatch([(2, [b"v"])])), ready(result(0, LOST_WITH_NODE))]
@@ -156,7 +157,7 @@ def test_batch_goes_without_an_item_whose_value_is_made_again() -> None:
 def test_generator_is_not_called_for_an_item_whose_value_is_lost() -> None:
     stream = stream_of(Function("g", ["x"], generator))
     push(stream)
-    stream.handle(Pushed(1, 0, [(LOST, [])]), 0.0)
+    stream.handle(Pushed([NewItem(1, 0, [(LOST, [])])]), 0.0)
     lose_node(stream)
 
     effects = stream.handle(generated(1, 1, end=True), 6.0)
@@ -200,7 +201,7 @@ def test_value_that_is_being_made_again_is_not_lost_twice() -> None:
 
 def test_value_that_nobody_needs_any_more_once_it_is_made_again_is_dropped() -> None:
     stream = stream_of(*CHAIN[:2])
-    stream.handle(Pushed(0, 0, [(stored(4, node=""), [])]), 0.0)
+    stream.handle(Pushed([NewItem(0, 0, [(stored(4, node=""), [])])]), 0.0)
     stream.handle(ended(1, (1, LOST)), 1.0)
     lose_node(stream)
 
@@ -320,7 +321,7 @@ def test_input_that_is_lost_is_made_again() -> None:
 
 def test_item_fails_whose_input_is_lost_and_has_no_maker() -> None:
     stream = stream_of(*CHAIN)
-    stream.handle(Pushed(0, 0, [(LOST, [])]), 0.0)
+    stream.handle(Pushed([NewItem(0, 0, [(LOST, [])])]), 0.0)
 
     effects = stream.handle(InputLost(place(1), 5, "nobody has it"), 2.0)
 
@@ -348,7 +349,7 @@ def test_lost_result_of_a_generator_is_made_again_and_the_rest_is_left_out() -> 
 
 def test_generator_keeps_going_and_gets_its_credit_again_when_a_later_message_has_lost_an_input() -> None:
     stream = stream_of(Function("g", ["x"], generator), Function("z", ["g"], code), in_flight=2)
-    stream.handle(Pushed(0, 0, [(stored(4, node=""), [])]), 0.0)
+    stream.handle(Pushed([NewItem(0, 0, [(stored(4, node=""), [])])]), 0.0)
     _without_worker(stream)
     stream.handle(generated(1, 1, b"a"), 1.0)
     stream.handle(generated(1, 1, LOST), 1.0)

@@ -52,7 +52,7 @@ class GoingStream:
         self.actor = StreamActor(
             runner.run, self.machine, runner.values, INLINE_LIMIT, host, self._lanes, self
         )
-        self._queue = PushQueue(lambda: self.machine.has_room)
+        self._queue = PushQueue(lambda: self.actor.has_room)
         self._owners = itertools.count(FINISH_OWNER)
         self._outlets: dict[int, Outlet] = {}
         #: For what is pushed by itself, and for what stages give at the end.

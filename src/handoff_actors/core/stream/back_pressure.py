@@ -20,12 +20,15 @@ class BackPressure:
     @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
-        items = self._flow.results.items
-        return (
-            not self.is_closed
-            and len(items) < self._options.in_flight
-            and (not items or self._options.in_flight_nbytes > self._flow.values.nbytes)
-        )
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """The number of items that may be pushed now, where they are small."""
+        items = len(self._flow.results.items)
+        if self.is_closed or (items and self._options.in_flight_nbytes <= self._flow.values.nbytes):
+            return 0
+        return self._options.in_flight - items
 
     @property
     def nbytes_left(self) -> int:

@@ -123,14 +123,21 @@ class InputLost(Struct, frozen=True):
     reason: str
 
 
-class Pushed(Struct, frozen=True):
-    """The app has pushed an item. Its number is the machine's `next_number`."""
+class NewItem(Struct, frozen=True):
+    """An item that the app pushes."""
 
+    #: The machine's `next_number` for the first one, then one more for each.
     number: int
     #: Who gets its results.
     owner: int
     #: By input, in the order of the plan: the value, and the hash of its key for each stage that takes it by key.
     values: Sequence[tuple[bytes | Stored, Sequence[int]]]
+
+
+class Pushed(Struct, frozen=True):
+    """The app has pushed items, for which there is room."""
+
+    items: Sequence[NewItem]
 
 
 class Taken(Struct, frozen=True):

@@ -26,6 +26,7 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     LanePlace,
     LaneUp,
+    NewItem,
     NodeGone,
     OwnerGone,
     Pushed,
@@ -134,7 +135,12 @@ class StreamMachine:
     @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
-        return self._gate.has_room and not self._is_over
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """The number of items that may be pushed now, where they are small."""
+        return 0 if self._is_over else self._gate.room
 
     @property
     def in_flight(self) -> int:
@@ -161,8 +167,9 @@ class StreamMachine:
         match event:
             case StageEnded():
                 self._ended(event, now)
-            case Pushed():
-                self._pushed(event)
+            case Pushed(items):
+                for item in items:
+                    self._pushed(item)
             case Taken(owner, results):
                 self._flow.took(self._flow.results.taken(owner, results))
             case StageGenerated():
@@ -186,14 +193,14 @@ class StreamMachine:
             case _:
                 assert_never(event)
 
-    def _pushed(self, event: Pushed) -> None:
-        assert event.number == self.next_number, "pushes are numbered in order"
+    def _pushed(self, new: NewItem) -> None:
+        assert new.number == self.next_number, "pushes are numbered in order"
         self.next_number += 1
-        item = self._flow.results.add(event.number, event.owner)
+        item = self._flow.results.add(new.number, new.owner)
         # So that it is not over before it has begun.
         item.alive += 1
-        for vertex, (value, keys) in zip(self._inputs, event.values, strict=True):
-            self._flow.emit(vertex, (event.number,), None, value, item, keys)
+        for vertex, (value, keys) in zip(self._inputs, new.values, strict=True):
+            self._flow.emit(vertex, (new.number,), None, value, item, keys)
         self._flow.end(item)
 
     def _ended(self, event: StageEnded, now: float) -> None:

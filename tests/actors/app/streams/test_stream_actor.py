@@ -125,6 +125,19 @@ async def test_item_goes_to_the_worker_and_its_result_to_the_listener(stream: St
     assert stream.results == [StreamResult(0, {STAGE: b"out"})]
 
 
+async def test_items_that_one_turn_of_the_loop_pushes_are_counted_at_once_and_sent_together(
+    stream: Stream,
+) -> None:
+    room = 0
+    while stream.actor.has_room:
+        assert stream.actor.push(0, [(b"in", ())]) == room
+        room += 1
+    await asyncio.sleep(0)
+
+    assert room == StreamOptions().in_flight
+    assert [name for name, _ in stream.sent] == ["n1"]
+
+
 async def test_large_value_waits_in_the_app_until_nothing_needs_it(stream: Stream) -> None:
     stream.actor.push(0, [(LARGE, ())])
     await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """Performs the effects of a stream's machine: sends rows to stages, starts and stops their workers, hands out results."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from handoff_actors.core.stream.events import (
     LaneClosed,
     LaneLost,
     LaneUp,
+    NewItem,
     NodeGone,
     Pushed,
     PushRoomFreed,
@@ -70,6 +72,9 @@ class StreamActor:
         self._lanes = lanes
         self._listener = listener
         self._next_index = FIRST_PUSHED_INDEX
+        self._loop = asyncio.get_running_loop()
+        #: Items that the machine does not have yet.
+        self._new: list[NewItem] = []
         #: Values in the app that are not dropped yet.
         self._pushed: set[Index] = set()
         self._outbox = StageOutbox(run, host.send)
@@ -81,14 +86,33 @@ class StreamActor:
         self._driver.start(self._machine.start)
 
     def feed(self, event: StreamEvent) -> None:
-        """Have the machine handle an event."""
+        """Have the machine handle an event, after what was pushed before."""
+        self._hand_over()
         self._driver.feed(event)
+
+    @property
+    def has_room(self) -> bool:
+        """True if another item may be pushed."""
+        return len(self._new) < self._machine.room
 
     def push(self, owner: int, values: Sequence[tuple[bytes, Sequence[int]]]) -> int:
         """Push an item, and return its number: for each input its encoded value, and the hashes of its keys."""
-        number = self._machine.next_number
-        self._driver.feed(Pushed(number, owner, [(self._placed(value), keys) for value, keys in values]))
+        number = self._machine.next_number + len(self._new)
+        if not self._new:
+            # Whatever one turn of the loop pushes is handed over together: the machine looks at all stages each time.
+            self._loop.call_soon(self._hand_over)
+        placed = [(self._placed(value), keys) for value, keys in values]
+        self._new.append(NewItem(number, owner, placed))
+        if any(isinstance(value, Stored) for value, _ in placed):
+            # Whether there is room for another depends on the bytes of this one.
+            self._hand_over()
         return number
+
+    def _hand_over(self) -> None:
+        new, self._new = self._new, []
+        if new:
+            self._driver.feed(Pushed(new))
+            self._outbox.flush()
 
     def _placed(self, encoded: bytes) -> bytes | Stored:
         if len(encoded) <= self._inline_limit:
