@@ -320,7 +320,7 @@ def test_finish_over_its_time_limit_fails_and_its_worker_is_stopped() -> None:
     drain(stream)
 
     assert stream.wake_at == 6.0
-    late = ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1)
+    late = ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1, node="a")
     assert stream.wake(6.0) == [StopLane(1, 0), ready(result(0, late))]
     assert stream.handle(LaneClosed(1, 0), 7.0) == [StreamDrained()]
 

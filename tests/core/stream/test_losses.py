@@ -35,7 +35,12 @@ from tests.core.stream.builders import (
 )
 
 DIED = ItemFailure(
-    "worker", b"", "its worker has died 3 times while it was the only item there", stage=1, attempts=3
+    "worker",
+    b"",
+    "its worker has died 3 times while it was the only item there",
+    stage=1,
+    attempts=3,
+    node="a",
 )
 
 

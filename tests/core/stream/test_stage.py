@@ -368,4 +368,4 @@ def test_time_limit_of_a_batch_is_that_of_all_its_items() -> None:
 
 
 def _timeout() -> ItemFailure:
-    return ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1)
+    return ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1, node="a")

@@ -93,7 +93,9 @@ class StreamItems:
 
     def _error(self, number: int, failure: ItemFailure) -> ItemError:
         stage = None if failure.stage is None else self._plan.vertices[failure.stage].function.id
-        error = ItemError(number, stage, failure.reason, failure.kind, failure.attempts, failure.not_retried)
+        error = ItemError(
+            number, stage, failure.reason, failure.kind, failure.attempts, failure.not_retried, failure.node
+        )
         if failure.error:
             error.__cause__ = decode_exception(failure.error)
         return error

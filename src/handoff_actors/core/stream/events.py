@@ -39,6 +39,8 @@ class ItemFailure(Struct, frozen=True):
     stage: Vertex | None = None
     #: How often it was tried.
     attempts: int = 1
+    #: The node on which it failed last; "": none, or it is not known.
+    node: str = ""
 
 
 class ItemSkipped(Struct, frozen=True):

@@ -40,6 +40,11 @@ class Lane(Struct, eq=False):
     needs: list[Stored] = field(default_factory=list)
 
     @property
+    def node(self) -> str:
+        """The name of the node that it is on; "" while it is on none."""
+        return "" if self.place is None else self.place.node
+
+    @property
     def is_usable(self) -> bool:
         """True if it takes items."""
         return self.place is not None and not self.is_stopping and not self.is_closing

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from handoff_actors.core.stream.events import ItemFailure
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
@@ -34,7 +36,7 @@ def state_loss(stage: StreamStage, lane: Lane) -> HandoffError | None:
 
 
 def to_do_again(
-    works: Iterable[Work], stage: StreamStage
+    works: Iterable[Work], stage: StreamStage, node: str
 ) -> tuple[list[Work], list[tuple[Work, ItemFailure]]]:
     """Divide the items that a lost worker had: those to be tried again, in order, and those that kill their workers."""
     works = list(works)
@@ -48,7 +50,8 @@ def to_do_again(
             again.append(work)
             continue
         reason = f"its worker has died {work.deaths} times while it was the only item there"
-        given_up.append((work, ItemFailure("worker", b"", reason, stage=stage.number, attempts=work.deaths)))
+        failure = ItemFailure("worker", b"", reason, stage=stage.number, attempts=work.deaths, node=node)
+        given_up.append((work, failure))
     return again, given_up
 
 
@@ -61,4 +64,4 @@ def retry_of(work: Work, failure: ItemFailure, stage: StreamStage) -> bool:
 def blamed(outcome: ItemFailure, work: Work) -> ItemFailure:
     """Say with a failure at which stage it came, and how often the item was tried."""
     attempts = max(outcome.attempts, work.failures)
-    return ItemFailure(outcome.kind, outcome.error, outcome.reason, outcome.not_retried, work.stage, attempts)
+    return replace(outcome, stage=work.stage, attempts=attempts)

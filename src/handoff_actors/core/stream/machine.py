@@ -350,11 +350,11 @@ class StreamMachine:
             self._fail(error)
             return False
         self._forget_place(lane)
-        works = lane.lose()
+        node, works = lane.node, lane.lose()
         lane.is_stopping = False
         if works and works[0].is_finish:
             return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
-        again, given_up = to_do_again(works, stage) if is_blamed else (works, [])
+        again, given_up = to_do_again(works, stage, node) if is_blamed else (works, [])
         stage.put_back(again)
         for work, failure in given_up:
             self._flow.work_ended(work, failure)
@@ -372,7 +372,8 @@ class StreamMachine:
             self._fail(error)
             return
         seconds = stage.vertex.function.timeout
-        failure = ItemFailure("timeout", b"", f"it took longer than its time limit of {seconds} s")
+        reason = f"it took longer than its time limit of {seconds} s"
+        failure = ItemFailure("timeout", b"", reason, node=lane.node)
         lane.is_stopping = True
         self._effects.append(StopLane(stage.number, lane.number))
         again: list[Work] = []

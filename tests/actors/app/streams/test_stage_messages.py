@@ -55,7 +55,7 @@ def test_every_outcome_of_an_item_is_told_apart() -> None:
                 StageEnd(1, b"value", (5, 6)),
                 StageEnd(2, Stored(99, 1000, "n1")),
                 StageEnd(3, SKIPPED),
-                StageEnd(4, ItemFailure(*FAILURE)),
+                StageEnd(4, ItemFailure(*FAILURE, node="n1")),
             ],
             0.5,
             has_replaced_state=True,
@@ -74,7 +74,7 @@ def test_results_of_a_generator_are_those_of_its_item() -> None:
             7,
             [StageEnd(7, b"one"), StageEnd(7, SKIPPED)],
             is_end=True,
-            failure=ItemFailure(*FAILURE),
+            failure=ItemFailure(*FAILURE, node="n1"),
             seconds=0.1,
         )
     ]

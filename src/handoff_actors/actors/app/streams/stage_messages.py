@@ -57,19 +57,21 @@ def _events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[Str
 
 def _generated(place: LanePlace, row: Generated) -> StageGenerated:
     results = [StageEnd(row.number, _outcome_of(value, place.node), keys) for value, keys in row.results]
-    failure = None if row.failure is None else ItemFailure(*row.failure)
+    failure = None if row.failure is None else ItemFailure(*row.failure, node=place.node)
     return StageGenerated(
         place, row.number, results, row.is_end, failure, row.seconds, row.has_replaced_state
     )
 
 
 def _outcome_of(row: OutcomeRow, node: str) -> ItemOutcome:
-    if type(row) is bytes:
+    if isinstance(row, bytes):
         return row
     if row is None:
         return SKIPPED
     match row:
         case (index, nbytes):
             return Stored(index, nbytes, node)
+        case (kind, error, reason, not_retried):
+            return ItemFailure(kind, error, reason, not_retried, node=node)
         case _:
-            return ItemFailure(*row)
+            assert_never(row)
