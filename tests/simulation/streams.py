@@ -26,6 +26,7 @@ from handoff_actors.core.stream.events import (
     LaneUp,
     NewItem,
     NodeGone,
+    NodeLeaving,
     OwnerGone,
     Pushed,
     PushRoomFreed,
@@ -220,6 +221,9 @@ class StreamWorld:
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
         self.node_losses = random.choice([0, 0, 1, 3])
         self.pushes = random.randint(1, 60)
+        self.is_leaving = False
+        #: A node that drains.
+        self.leaver = random.choice(self.nodes[1:]) if len(self.nodes) > 1 and random.random() < 0.3 else None
         #: An owner that leaves, and when.
         self.leaves: tuple[int, float] | None = (
             (random.randint(0, 2), random.random()) if random.random() < 0.2 else None
@@ -246,6 +250,8 @@ class StreamWorld:
         self.later(0.0, self._push)
         if self.leaves is not None:
             self.later(self.leaves[1], lambda: self.feed(OwnerGone(self.leaves[0] if self.leaves else 0)))
+        if self.leaver is not None:
+            self.later(self.random.random() * 0.5, self._leave_node)
         for _ in range(self.node_losses):
             self.later(self.random.random() * 0.5, self._lose_node)
         while not (self.is_drained and not self._has_untaken) and self.failed is None:
@@ -375,7 +381,9 @@ class StreamWorld:
     def _lane_up(self, stage: Vertex, lane: int) -> None:
         if self.machine._is_over or (stage, lane) in self._stopped:
             return
-        place = LanePlace(self.random.choice(self.nodes), stage * 100 + lane, next(self._attempts))
+        staying = [name for name in self.nodes if not (self.is_leaving and name == self.leaver)]
+        node = self.random.choice(staying or self.nodes)
+        place = LanePlace(node, stage * 100 + lane, next(self._attempts))
         self.lanes[stage, lane] = SimulatedLane(place, stage, lane)
         self.feed(LaneUp(stage, lane, place))
 
@@ -568,6 +576,12 @@ class StreamWorld:
     def _note_death(self, row: ToStage | None) -> None:
         if isinstance(row, RunItem | Generate | GenerateMore):
             self._died.add(row.number)
+
+    def _leave_node(self) -> None:
+        """Have a node drain, and say so more than once, as it does with each advert."""
+        self.is_leaving = True
+        for _ in range(3):
+            self.later(self.random.random() * 0.2, lambda: self.feed(NodeLeaving(self.leaver or "")))
 
     def _lose_node(self) -> None:
         if len(self.nodes) == 1:

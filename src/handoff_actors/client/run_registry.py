@@ -108,8 +108,8 @@ class RunRegistry:
         self._durations = Durations()
         self._load = _new_load()
         self._will_tell_of_room = False
-        #: Get the names of nodes that are gone.
-        self._loss_listeners: dict[RunId, Callable[[str], None]] = {}
+        #: Hear of nodes that drain or are gone.
+        self._node_listeners: dict[RunId, Callable[[NodeUp | NodeDown], None]] = {}
 
     async def execute(
         self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool, began: Began | None = None
@@ -278,16 +278,16 @@ class RunRegistry:
         self,
         run: RunId,
         stage_said: "Callable[[str, StageOutput | StageInputLost], None]",
-        node_lost: Callable[[str], None],
+        node_event: Callable[[NodeUp | NodeDown], None],
     ) -> None:
-        """Have a stream hear what the functions of its run say, and which nodes are gone."""
+        """Have a stream hear what the functions of its run say, and which nodes drain or are gone."""
         self.stage_listeners[run] = stage_said
-        self._loss_listeners[run] = node_lost
+        self._node_listeners[run] = node_event
 
     def remove_stream(self, run: RunId) -> None:
         """Undo `add_stream`."""
         self.stage_listeners.pop(run, None)
-        self._loss_listeners.pop(run, None)
+        self._node_listeners.pop(run, None)
 
     def said(self, name: str, output: Output) -> None:
         """Pass on lines that functions on a node have printed or logged."""
@@ -361,10 +361,10 @@ class RunRegistry:
                 allowed = self._allowed.get(run)
                 if allowed is None or event.name in allowed:
                     runner.feed(event)
-        if isinstance(event, NodeDown):
+        if isinstance(event, NodeDown) or event.leaving:
             # Their runs have begun to start other workers.
-            for lost in list(self._loss_listeners.values()):
-                lost(event.name)
+            for listener in list(self._node_listeners.values()):
+                listener(event)
         self.tell_of_room()
 
     def tell_of_room(self) -> None:

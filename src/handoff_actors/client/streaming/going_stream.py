@@ -17,9 +17,11 @@ from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
 from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
+from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
+    NodeLeaving,
     OwnerGone,
     Stored,
     StreamResult,
@@ -87,9 +89,13 @@ class GoingStream:
             elif len(self._starting) == missing:
                 check_capacity(self._needs, self._offers())
 
-    def node_lost(self, name: str) -> None:
-        """Take note that a node is gone. Its workers start elsewhere, if there is room for all in time."""
-        self.actor.node_lost(name)
+    def node_event(self, event: NodeUp | NodeDown) -> None:
+        """Take note that a node drains or is gone. Its workers start elsewhere, if there is room for all in time."""
+        if isinstance(event, NodeUp):
+            if any(not other.leaving and other.workers for other in self._host.adverts()):
+                self.actor.feed(NodeLeaving(event.name))
+            return
+        self.actor.node_lost(event.name)
         if self._look is None:
             self._look = self._loop.call_later(self._allocation_timeout_s, self._look_for_room)
 

@@ -64,7 +64,7 @@ class Pipeline:
             self._plan, settings.of_machine(), self._run, self._hub, settings.allocation_timeout
         )
         self._stream = stream
-        self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_lost)
+        self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_event)
         return stream
 
     @inside_hidden

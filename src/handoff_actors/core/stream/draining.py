@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from handoff_actors.core.stream.events import StopLane, Vertex
+from handoff_actors.core.stream.events import ItemFailure, StageEnd, StopLane, Vertex
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.losses import blamed
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.work import Work
 from handoff_actors.graph.stream_plan import StreamPlan
@@ -81,18 +82,24 @@ class Draining:
         self._finishing.discard(work.number)
         self._pending.insert(0, (stage, lane, work))
 
-    def finished(self, work: Work) -> None:
-        """Note that `finish` has given all its results."""
-        self._finishing.discard(work.number)
+    def gave(self, work: Work, end: StageEnd) -> None:
+        """Pass on what `finish` has given, as an item of its own."""
+        number = self._flow.take_number()
+        self._flow.pass_over(number, self._beside[work.stage])
+        self._flow.result_of_finish(work, number, end)
 
-    def beside(self, stage: Vertex) -> list[Vertex]:
-        """The stages to which nothing comes from a stage."""
-        return self._beside[stage]
+    def ended(self, work: Work, failure: ItemFailure | None) -> None:
+        """Note that `finish` has given all its results, or has failed."""
+        if failure is not None:
+            self.gave(work, StageEnd(work.number, blamed(failure, work)))
+        self._finishing.discard(work.number)
+        assert work.results is not None
+        self._flow.end(work.results)
 
 
 def close(lane: Lane) -> None:
     """Have a worker end, once it has ended its items."""
-    if lane.is_usable:
+    if lane.place is not None and not lane.is_stopping and not lane.is_closing:
         lane.rows.append(CloseStage())
     lane.is_closing = True
 

@@ -161,6 +161,12 @@ class NodeGone(Struct, frozen=True):
     name: str
 
 
+class NodeLeaving(Struct, frozen=True):
+    """A node drains, and there are others: workers of stages had better be elsewhere."""
+
+    name: str
+
+
 class DrainStream(Struct, frozen=True):
     """Nothing more is pushed: finish what there is, then say `StreamDrained`."""
 
@@ -180,6 +186,7 @@ StreamEvent = (
     | Taken
     | OwnerGone
     | NodeGone
+    | NodeLeaving
     | DrainStream
     | AbortStream
 )

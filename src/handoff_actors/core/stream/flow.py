@@ -78,6 +78,8 @@ class Flow:
         }
         self._tokens: deque[_Token] = deque()
         self._next_work = 1
+        #: The number of the next item that is pushed, or given by `finish`.
+        self.next_number = 0
         self._out: list[ItemOut] = []
 
     def _edges_of(self, vertex: StreamVertex, plan: StreamPlan) -> list[_Edge]:
@@ -92,6 +94,11 @@ class Flow:
         return edges
 
     # --- Along the edges ----------------------------------------------------------------------------------------
+
+    def take_number(self) -> int:
+        """Give the next item its number."""
+        self.next_number += 1
+        return self.next_number - 1
 
     def emit(
         self,

@@ -29,6 +29,8 @@ class Lane(Struct, eq=False):
     is_stopping: bool = False
     #: It gets no more items, and has been told to end.
     is_closing: bool = False
+    #: It gets no more items, and starts again elsewhere once it has ended those that it has.
+    is_moving: bool = False
     #: The time at which its item has taken too long; None: it may take for ever, or has none.
     deadline: float | None = None
     idle_since: float | None = None
@@ -47,7 +49,7 @@ class Lane(Struct, eq=False):
     @property
     def is_usable(self) -> bool:
         """True if it takes items."""
-        return self.place is not None and not self.is_stopping and not self.is_closing
+        return not (self.place is None or self.is_stopping or self.is_closing or self.is_moving)
 
     @property
     def is_generating(self) -> bool:
@@ -125,6 +127,6 @@ class Lane(Struct, eq=False):
         self.outstanding.clear()
         self.suspects = 0
         self.place = self.deadline = self.idle_since = None
-        self.has_replaced_state = self.was_up = False
+        self.has_replaced_state = self.was_up = self.is_stopping = self.is_moving = False
         self.rows, self.needs = [], []
         return works

@@ -24,10 +24,10 @@ from handoff_actors.core.stream.events import (
     ItemOutcome,
     LaneClosed,
     LaneLost,
-    LanePlace,
     LaneUp,
     NewItem,
     NodeGone,
+    NodeLeaving,
     OwnerGone,
     Pushed,
     PushRoomFreed,
@@ -35,23 +35,19 @@ from handoff_actors.core.stream.events import (
     StageEnded,
     StageGenerated,
     StartLane,
-    StopLane,
     StreamDrained,
     StreamEffect,
     StreamEvent,
-    StreamFailed,
     Taken,
-    Vertex,
 )
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, blamed, retry_of, state_loss, to_do_again
+from handoff_actors.core.stream.losses import blamed, retry_of
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
+from handoff_actors.core.stream.stage import StreamStage
+from handoff_actors.core.stream.stage_workers import StageWorkers
 from handoff_actors.core.stream.work import Work
-from handoff_actors.errors import HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
-from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.stage_rows import GenerateMore
 
 
@@ -67,14 +63,11 @@ class StreamMachine:
         self._stages = list(self._flow.stages.values())
         self._timed_stages = [stage for stage in self._stages if stage.may_wake]
         self._has_join_timeout = options.join_timeout_s is not None
-        self._lanes: dict[LanePlace, tuple[StreamStage, Lane]] = {}
-        #: The number of the next push.
-        self.next_number = 0
+        self._workers = StageWorkers(self._flow, self._draining)
         self._was_full = False
-        #: The stream has failed, or was given up: its values go with its run.
-        self._is_over = False
+        #: The stream was given up: its values go with its run.
+        self._is_given_up = False
         self._is_drained = False
-        self._effects: list[StreamEffect] = []
 
     # --- The shape of a machine ---------------------------------------------------------------------------------
 
@@ -100,7 +93,7 @@ class StreamMachine:
         self._flow.time_out(now)
         for stage in self._flow.stages.values():
             for lane in stage.overdue(now):
-                self._stop_overdue(stage, lane)
+                self._workers.stop_overdue(stage, lane)
             for lane in stage.surplus_lanes(now):
                 close(lane)
         return self._settle(now)
@@ -122,15 +115,19 @@ class StreamMachine:
         if self._is_over:
             return
         self._flow.values.check()
-        for place, (stage, lane) in self._lanes.items():
-            assert lane.place == place, "a worker is known by another place"
-            assert all(work.stage == stage.number for work in lane.outstanding.values())
-        for stage in self._flow.stages.values():
-            for lane in stage.lanes:
-                assert lane.place is not None or not lane.outstanding, "a worker that is not there has items"
+        self._workers.check()
         assert self._draining.has_begun or len(self._flow.results.items) <= self._options.in_flight
 
+    @property
+    def _is_over(self) -> bool:
+        return self._is_given_up or self._workers.has_failed
+
     # --- What the shell may ask ---------------------------------------------------------------------------------
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next push."""
+        return self._flow.next_number
 
     @property
     def has_room(self) -> bool:
@@ -175,27 +172,30 @@ class StreamMachine:
             case StageGenerated():
                 self._generated(event, now)
             case LaneUp():
-                self._lane_up(event, now)
+                self._workers.up(event, now)
             case LaneLost():
-                self._lane_lost(event)
+                self._workers.lost(event)
             case LaneClosed(stage, lane):
-                self._lane_closed(stage, lane)
+                self._workers.closed(stage, lane)
             case InputLost():
                 self._input_lost(event, now)
             case NodeGone(name):
-                self._node_lost(name)
+                self._workers.do_again(self._flow.values.lost_with(name))
+                self._workers.node_lost(name)
+            case NodeLeaving(name):
+                self._workers.node_leaving(name)
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():
                 self._gate.is_closed = self._draining.has_begun = True
             case AbortStream():
-                self._is_over = True
+                self._is_given_up = True
             case _:
                 assert_never(event)
 
     def _pushed(self, new: NewItem) -> None:
-        assert new.number == self.next_number, "pushes are numbered in order"
-        self.next_number += 1
+        number = self._flow.take_number()
+        assert new.number == number, "pushes are numbered in order"
         item = self._flow.results.add(new.number, new.owner)
         # So that it is not over before it has begun.
         item.alive += 1
@@ -204,11 +204,10 @@ class StreamMachine:
         self._flow.end(item)
 
     def _ended(self, event: StageEnded, now: float) -> None:
-        found = self._lanes.get(event.place)
-        if found is None:
+        stage, lane = self._workers.at(event.place)
+        if stage is None or lane is None:
             self._discard(event.ends)
             return
-        stage, lane = found
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.ends))
         again: list[Work] = []
@@ -233,7 +232,7 @@ class StreamMachine:
             self._flow.values.discard(end.outcome)
 
     def _generated(self, event: StageGenerated, now: float) -> None:
-        stage, lane = self._lanes.get(event.place, (None, None))
+        stage, lane = self._workers.at(event.place)
         work = None if lane is None else lane.outstanding.get(event.number)
         if stage is None or lane is None or work is None:
             self._discard(event.results)
@@ -260,7 +259,7 @@ class StreamMachine:
             work.credit -= 1
             stage.learn_size(end.outcome)
             if work.is_finish:
-                self._finish_gave(work, end)
+                self._draining.gave(work, end)
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
 
@@ -281,168 +280,22 @@ class StreamMachine:
 
     def _generator_ended(self, work: Work, failure: ItemFailure | None, stage: StreamStage) -> None:
         if work.is_finish:
-            self._finish_ended(work, failure)
+            self._draining.ended(work, failure)
         elif failure is not None and retry_of(work, failure, stage):
             stage.put_back([work])
         else:
             work.is_suspect = False
             self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
 
-    # --- Workers ------------------------------------------------------------------------------------------------
-
-    def _lane_up(self, event: LaneUp, now: float) -> None:
-        stage = self._flow.stages[event.stage]
-        lane = stage.lane(event.lane)
-        if lane is None or lane.place == event.place:
-            return
-        if lane.place is not None and not self._lose(stage, lane):
-            return
-        lane.place, lane.was_up, lane.failed_starts, lane.idle_since = event.place, True, 0, now
-        self._lanes[event.place] = stage, lane
-        if lane.is_closing:
-            lane.is_closing = False
-            close(lane)
-
-    def _lane_lost(self, event: LaneLost) -> None:
-        stage = self._flow.stages[event.stage]
-        lane = stage.lane(event.lane)
-        if lane is None:
-            return
-        if not (event.is_loss or lane.is_stopping):
-            self._fail(event.error)
-            return
-        if lane.is_closing:
-            self._lane_closed(event.stage, event.lane)
-            return
-        if not lane.was_up and not lane.is_stopping:
-            lane.failed_starts += 1
-            if lane.failed_starts >= MOST_FAILED_STARTS:
-                self._fail(event.error)
-                return
-        if self._lose(stage, lane):
-            self._effects.append(StartLane(stage.number, lane.number))
-
-    def _lane_closed(self, number: Vertex, lane_number: int) -> None:
-        stage = self._flow.stages[number]
-        lane = stage.lane(lane_number)
-        if lane is None:
-            return
-        if lane.is_closing:
-            self._forget_place(lane)
-            stage.put_back(lane.lose())
-            stage.lanes.remove(lane)
-        elif self._lose(stage, lane):
-            self._effects.append(StartLane(number, lane_number))
-
-    def _node_lost(self, name: str) -> None:
-        """Take back what the workers of a node had, which is no fault of their items. They start again elsewhere by themselves."""
-        self._do_again(self._flow.values.lost_with(name))
-        for place, (stage, lane) in list(self._lanes.items()):
-            if place.node == name:
-                self._lose(stage, lane, is_blamed=False)
-
-    def _lose(self, stage: StreamStage, lane: Lane, *, is_blamed: bool = True) -> bool:
-        """Take back what a worker had that is gone. False if the stream can't go on without its state."""
-        is_blamed = is_blamed and not lane.is_stopping
-        # That of a worker that was stopped has been looked at before.
-        error = None if lane.is_stopping else state_loss(stage, lane)
-        if error is not None:
-            self._fail(error)
-            return False
-        self._forget_place(lane)
-        node, works = lane.node, lane.lose()
-        lane.is_stopping = False
-        if works and works[0].is_finish:
-            return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
-        again, given_up = to_do_again(works, stage, node) if is_blamed else (works, [])
-        stage.put_back(again)
-        for work, failure in given_up:
-            self._flow.work_ended(work, failure)
-        return True
-
-    def _forget_place(self, lane: Lane) -> None:
-        if lane.place is not None:
-            del self._lanes[lane.place]
-
-    def _stop_overdue(self, stage: StreamStage, lane: Lane) -> None:
-        """Stop a worker whose item has taken too long. What it had beside that is done again."""
-        late = stage.late(lane)
-        error = None if late[0].is_finish else state_loss(stage, lane)
-        if error is not None:
-            self._fail(error)
-            return
-        seconds = stage.vertex.function.timeout
-        reason = f"it took longer than its time limit of {seconds} s"
-        failure = ItemFailure("timeout", b"", reason, node=lane.node)
-        lane.is_stopping = True
-        self._effects.append(StopLane(stage.number, lane.number))
-        again: list[Work] = []
-        for work in late:
-            lane.let_go(work.number)
-            if work.is_finish:
-                self._finish_ended(work, failure)
-            elif retry_of(work, failure, stage):
-                again.append(work)
-            else:
-                self._flow.work_ended(work, blamed(failure, work))
-        stage.put_back(again)
-
-    def _fail(self, error: HandoffError) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._effects.append(StreamFailed(error))
-
-    # --- Values -------------------------------------------------------------------------------------------------
-
     def _input_lost(self, event: InputLost, now: float) -> None:
-        found = self._lanes.get(event.place)
-        if found is None:
+        stage, lane = self._workers.at(event.place)
+        if stage is None or lane is None:
             return
-        stage, lane = found
         message = lane.message_with(event.index)
         if message is not None:
             stage.put_back(lane.take_back_from(message))
             stage.rested(lane, now)
-        self._do_again(self._flow.values.lost(event.index, event.reason))
-
-    def _do_again(self, works: Iterable[Work]) -> None:
-        for work in works:
-            work.is_made_again = True
-            if self._draining.is_closing:
-                lost = ItemFailure(
-                    "lost", b"", "a value was lost when the stages had ended", stage=work.stage
-                )
-                self._flow.work_ended(work, lost)
-            else:
-                self._flow.stages[work.stage].put_back([work])
-
-    # --- The end ------------------------------------------------------------------------------------------------
-
-    def _finish_gave(self, work: Work, end: StageEnd) -> None:
-        number = self.next_number
-        self.next_number += 1
-        self._flow.pass_over(number, self._draining.beside(work.stage))
-        self._flow.result_of_finish(work, number, end)
-
-    def _finish_ended(self, work: Work, failure: ItemFailure | None) -> None:
-        if failure is not None:
-            self._finish_gave(work, StageEnd(work.number, blamed(failure, work)))
-        self._draining.finished(work)
-        assert work.results is not None
-        self._flow.end(work.results)
-
-    def _finish_lost(self, stage: StreamStage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
-        work.deaths += is_blamed
-        if work.given:
-            name = repr_of(stage.vertex.function.id)
-            self._fail(HandoffError(f"stage {name} has lost its worker while finish gave the last results"))
-            return False
-        if work.deaths < MOST_DEATHS:
-            self._draining.again(stage, lane, work)
-        else:
-            reason = f"its worker has died {work.deaths} times in finish"
-            self._finish_ended(work, ItemFailure("worker", b"", reason, attempts=work.deaths))
-        return True
+        self._workers.do_again(self._flow.values.lost(event.index, event.reason))
 
     # --- After each event ---------------------------------------------------------------------------------------
 
@@ -451,14 +304,15 @@ class StreamMachine:
         is_settled = False
         while not is_settled:
             self._flow.settle(now)
+            self._workers.close_moving()
             if self._draining.has_begun:
-                self._effects += self._draining.step(now)
+                self._workers.effects += self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
         sent: list[StreamEffect] = []
         sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
-        effects, self._effects = self._effects, []
+        effects, self._workers.effects = self._workers.effects, []
         effects += sent
         effects += out
         dropped = self._flow.values.take_dropped()
@@ -481,7 +335,7 @@ class StreamMachine:
                     for work in lane.outstanding.values():
                         stage.more_credit(work, lane, now, self._gate)
             if stage.may_grow and stage.wants_lane(now) and not self._draining.is_closing:
-                self._effects.append(StartLane(stage.number, stage.add_lane(now).number))
+                self._workers.effects.append(StartLane(stage.number, stage.add_lane(now).number))
         return has_changed
 
     def _tell_of_room(self) -> list[StreamEffect]:
