@@ -136,6 +136,25 @@ async def test_stages_of_a_node_that_is_killed_move(code: object) -> None:
             assert results == [code(number) for number in range(100)]  # type: ignore[operator]
 
 
+async def test_stages_move_from_a_node_that_drains_which_then_ends_while_the_stream_goes_on() -> None:
+    with pair() as (first, second):
+        async with handoff.Session(seeds=[first.address, second.address]) as session:
+            async with session.stream(chain(stages.same, stages.large, stages.slow)) as pipeline:
+                victim = first if {each.node for each in pipeline.explain()} == {"n1"} else second
+                results: list[object] = []
+                async for item in pipeline.map(range(100)):
+                    results.append(item)
+                    if len(results) == 20:
+                        victim.process.send_signal(signal.SIGTERM)
+
+                async with asyncio.timeout(20):
+                    while victim.process.poll() is None:
+                        assert await pipeline.call(0) == stages.large(0)
+
+            assert results == [stages.large(number) for number in range(100)]
+            assert victim.process.returncode == 0
+
+
 async def test_stream_whose_state_was_its_truth_fails(app: App) -> None:
     dag = handoff.DAG()
     number = dag.call(None, type="input", id="in")
