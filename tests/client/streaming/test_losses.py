@@ -163,9 +163,8 @@ async def test_stream_whose_state_was_its_truth_fails(app: App) -> None:
     async def stream() -> None:
         async with app.session.stream(dag) as pipeline:
             assert (await pipeline.call(1))[0] == 101
-            for process in psutil.Process().children(recursive=True):
-                if not process.children():
-                    process.kill()
+            for pid in app.node._listener.pids.values():
+                os.kill(pid, signal.SIGKILL)
             async with asyncio.timeout(10):
                 while True:
                     await pipeline.call(1)
