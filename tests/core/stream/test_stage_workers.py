@@ -86,6 +86,15 @@ def test_worker_that_is_lost_while_it_is_to_move_starts_elsewhere_by_itself() ->
     assert stream.handle(up(1, attempt=2, node="b"), 3.0) == [send(1, run(1), at=ELSEWHERE)]
 
 
+def test_worker_that_is_lost_on_its_way_stays_where_it_starts() -> None:
+    stream = stream_of(Function("y", ["x"], code))
+    leave(stream)
+    stream.handle(NodeGone("a"), 2.0)
+
+    assert stream.handle(up(1, attempt=2, node="b"), 3.0) == []
+    assert push(stream) == [send(1, run(1), at=ELSEWHERE)]
+
+
 def test_worker_that_moves_when_the_stream_ends_does_not_start_again() -> None:
     stream = stream_of(Function("y", ["x"], code))
     leave(stream)

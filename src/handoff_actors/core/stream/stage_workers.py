@@ -97,7 +97,6 @@ class StageWorkers:
             stage.put_back(lane.lose())
             stage.lanes.remove(lane)
         elif self._lose(stage, lane, is_blamed=not lane.is_closing):
-            lane.is_closing = False
             self.effects.append(StartLane(number, lane_number))
 
     def node_lost(self, name: str) -> None:
@@ -137,6 +136,8 @@ class StageWorkers:
             self._fail(error)
             return False
         self._forget_place(lane)
+        # One that was to move starts elsewhere, whatever has ended it.
+        lane.is_closing = lane.is_closing and not (lane.is_moving and not self._draining.is_closing)
         node, works = lane.node, lane.lose()
         if works and works[0].is_finish:
             return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
