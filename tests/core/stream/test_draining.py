@@ -17,7 +17,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages.stage_rows import FinishStage, GenerateMore, RunBatch
+from handoff_actors.wire.messages.stage_rows import CloseStage, FinishStage, GenerateMore, RunBatch
 from tests.core.stream.builders import (
     CLOSE,
     ERROR,
@@ -353,6 +353,22 @@ def test_additional_worker_that_is_up_finishes_like_the_others() -> None:
 
     assert stream.handle(ended(1, (2, b"b")), 3.0)[0] == send(1, calls_finish(3))
     assert stream.handle(generated(1, 3, end=True), 4.0) == [send(1, calls_finish(4), lane=1)]
+
+
+def test_additional_worker_that_was_stopped_before_it_could_finish_has_nothing_to_finish() -> None:
+    stream = _with_starting_worker(summing(parallelism=(1, 2), timeout=5.0, on_state_loss="restart"))
+    stream.handle(up(1, 1), 2.5)
+    assert push(stream, now=2.5) == [send(1, run(3), lane=1)]
+    drain(stream, now=2.5)
+    stream.handle(ended(1, (2, b"b")), 3.0)
+    assert stream.wake(20.0)[:2] == [StopLane(1, 1), send(1, calls_finish(4))]
+    stream.handle(generated(1, 4, end=True), 21.0)
+
+    effects = stream.handle(LaneClosed(1, 1), 22.0)
+
+    assert effects == [StartLane(1, 1), StopLane(1, 1), send(1, CloseStage())]
+    assert stream.handle(LaneClosed(1, 1), 23.0) == []
+    assert stream.handle(LaneClosed(1, 0), 24.0)[-1] == StreamDrained()
 
 
 # --- Abort ------------------------------------------------------------------------------------------------------

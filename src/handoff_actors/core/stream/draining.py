@@ -64,6 +64,8 @@ class Draining:
             for lane in stage.lanes[stage.least :]:
                 if lane.place is None and not lane.is_closing:
                     lane.is_stopping = lane.is_closing = True
+                    # It was to finish, and has been stopped since at its time limit.
+                    self._pending = [each for each in self._pending if each[1] is not lane]
                     yield StopLane(stage.number, lane.number)
 
     def _finish(self, now: float) -> None:
