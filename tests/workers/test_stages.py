@@ -349,6 +349,36 @@ async def _allowed(lane: Lane, number: int, count: int) -> list[Any]:
     return found
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_generator_that_is_allowed_no_more_is_closed(
+    lane: Lane, tmp_path: Path, is_async: bool
+) -> None:
+    closed = tmp_path / "closed"
+
+    def count(n: int) -> Iterator[int]:
+        try:
+            yield from range(n)
+        finally:
+            closed.touch()
+
+    async def count_async(n: int) -> AsyncIterator[int]:
+        try:
+            for number in range(n):
+                yield number
+        finally:
+            closed.touch()
+
+    await lane.start(count_async if is_async else count, is_generator=True)
+    lane.tell(Generate(1, [enc(10)], 0, 1))
+    await _allowed(lane, 1, 1)
+
+    lane.tell(GenerateMore(1, 0), GenerateMore(1, 5), Generate(2, [enc(1)], 0, 5))
+
+    assert (await lane.results(2))[0] == [0]
+    assert closed.exists()
+    await lane.close()
+
+
 async def test_a_generator_that_fails_gives_what_came_before(lane: Lane) -> None:
     def code(state: int, n: int) -> Generator[int, None, int]:
         yield state

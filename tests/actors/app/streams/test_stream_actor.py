@@ -43,6 +43,7 @@ class Stream:
         self.results: list[StreamResult] = []
         self.up: list[tuple[Vertex, int, str]] = []
         self.error: HandoffError | None = None
+        self.room_was_freed = False
         machine = StreamMachine(StreamPlan.compile(dag), StreamOptions())
         self.actor = StreamActor(RUN, machine, self.values, LIMIT, self, self, self)
         self.actor.start()
@@ -83,7 +84,7 @@ class Stream:
         assert owner == 0
 
     def room_freed(self) -> None:
-        pass
+        self.room_was_freed = True
 
     def stream_failed(self, error: HandoffError) -> None:
         self.error = error
@@ -136,6 +137,21 @@ async def test_items_that_one_turn_of_the_loop_pushes_are_counted_at_once_and_se
 
     assert room == StreamOptions().in_flight
     assert [name for name, _ in stream.sent] == ["n1"]
+
+
+async def test_room_that_comes_before_what_was_pushed_is_handed_over_is_told_of(stream: Stream) -> None:
+    for _ in range(StreamOptions().in_flight - 1):
+        stream.actor.push(0, [(b"in", ())])
+    [(_, row), *_] = await stream.rows()
+    assert isinstance(row, RunItem)
+    stream.actor.push(0, [(b"in", ())])
+    assert not stream.actor.has_room
+
+    stream.say(ItemsEnded([(row.number, None, ())], 0.1, has_replaced_state=False))
+    stream.room_was_freed = False
+    await asyncio.sleep(0)
+
+    assert stream.room_was_freed
 
 
 async def test_large_value_waits_in_the_app_until_nothing_needs_it(stream: Stream) -> None:

@@ -113,6 +113,9 @@ class StreamActor:
         if new:
             self._driver.feed(Pushed(new))
             self._outbox.flush()
+            if self.has_room:
+                # The machine, which has not been full, does not know that somebody was told to wait meanwhile.
+                self._listener.room_freed()
 
     def _placed(self, encoded: bytes) -> bytes | Stored:
         if len(encoded) <= self._inline_limit:
