@@ -2,13 +2,13 @@
 
 import pytest
 
-from handoff_actors.client.streaming.capacity import WorkerNeed, check_capacity, needs_of
+from handoff_actors.core.stream.capacity import WorkerNeed, check_capacity, needs_of
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import AllocationError
 from handoff_actors.graph.dag import DAG
 from handoff_actors.graph.stream_plan import StreamPlan
-from tests.client.streaming import stages
+from tests.core.stream.builders import async_code, code
 
 OFFERS = {"n1": {"cpu": 2.0, "memory": 1000.0}, "n2": {"cpu": 1.0}}
 
@@ -50,8 +50,8 @@ def test_first_that_does_not_fit_is_named(needs: list[WorkerNeed]) -> None:
 def test_each_worker_of_a_stage_claims_its_cost() -> None:
     dag = DAG()
     number = dag.call(None, type="input", id="in")
-    first = dag.call(stages.increment, number, id="first", cost={"cpu": 1}, parallelism=(2, 5), node="n1")
-    dag.call(stages.double_later, first, id="last", cost={"cpu": 2}, parallelism=8)
+    first = dag.call(code, number, id="first", cost={"cpu": 1}, parallelism=(2, 5), node="n1")
+    dag.call(async_code, first, id="last", cost={"cpu": 2}, parallelism=8)
 
     needs = needs_of(StreamMachine(StreamPlan.compile(dag), StreamOptions()).stages)
 

@@ -11,13 +11,13 @@ from handoff_actors.actors.driver import clock
 from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.actors.node.actor import INLINE_LIMIT
 from handoff_actors.client.growing.open_run import OpenRun
-from handoff_actors.client.streaming.capacity import check_capacity, needs_of
 from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
 from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
 from handoff_actors.core.nodes import NodeDown, NodeUp
+from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
