@@ -13,6 +13,11 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
 
+def is_batched(function: Function) -> bool:
+    """True if the code of a stage gets a list of items."""
+    return function.batch_size is not None or function.batch_timeout is not None
+
+
 def check_stage_function(function: Function) -> None:
     """Raise InvalidFunctionError for what a function of a stream can't have."""
     fault = _fault(function)
@@ -44,8 +49,7 @@ def _fault(function: Function) -> str:
             "maps over a result, for which a stream adds no functions: give the items one by one, by a stage that is a generator"
             " function, and take them in the next stage"
         )
-    is_batched = function.batch_size is not None or function.batch_timeout is not None
-    if is_batched and is_generator_code(function.code):
+    if is_batched(function) and is_generator_code(function.code):
         return "is a generator function, and a batch gives one result for each of its items: leave out batch_size and batch_timeout"
     return ""
 
@@ -60,8 +64,7 @@ def check_stage_code(function: Function, arguments: StageArguments, producers: S
         raise InvalidFunctionError(function.id, reason)
     _check_key(function, arguments, producers)
     has_state = function.init is not None
-    is_batched = function.batch_size is not None or function.batch_timeout is not None
-    own = 1 if is_batched or arguments.as_list else len(arguments.args)
+    own = 1 if is_batched(function) or arguments.as_list else len(arguments.args)
     count = has_state + own + len(arguments.extra_args)
     check_stage_call(function.id, "code", function.code, count, arguments.kwargs)
     for name in ("finish", "close", "key"):

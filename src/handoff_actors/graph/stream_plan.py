@@ -10,7 +10,7 @@ from handoff_actors.graph.checks import is_async_generator_code, is_coroutine_co
 from handoff_actors.graph.fold import check_inline_sizes
 from handoff_actors.graph.function import Function
 from handoff_actors.graph.stage_arguments import StageArguments, arguments_of
-from handoff_actors.graph.stage_checks import check_stage_code, check_stage_function
+from handoff_actors.graph.stage_checks import check_stage_code, check_stage_function, is_batched
 from handoff_actors.graph.stream_checks import check_finishes, generators_before
 from handoff_actors.graph.validation import dependency_order
 from handoff_actors.ids import FunctionId
@@ -45,7 +45,7 @@ class StreamVertex(Struct, eq=False):
     @property
     def is_batched(self) -> bool:
         """True if its code gets a list of items."""
-        return self.function.batch_size is not None or self.function.batch_timeout is not None
+        return is_batched(self.function)
 
     @property
     def concurrency(self) -> int:

@@ -39,10 +39,10 @@ class StreamStage:
             function.parallelism if isinstance(function.parallelism, tuple) else (function.parallelism,) * 2
         )
         is_async = vertex.is_async and not vertex.is_generator
-        self.concurrency = most if is_async else 1
+        self.concurrency = vertex.concurrency
         self.is_generator = vertex.is_generator
         self.is_keyed = function.key is not None
-        self.is_batched = function.batch_size is not None or function.batch_timeout is not None
+        self.is_batched = vertex.is_batched
         #: An async worker runs many items itself, and keys are divided among a fixed number of workers.
         self.least = 1 if is_async else most if self.is_keyed else least
         self.most = 1 if is_async else most
