@@ -47,11 +47,12 @@ def test_first_that_does_not_fit_is_named(needs: list[WorkerNeed]) -> None:
     assert caught.value.offers == OFFERS
 
 
-def test_each_worker_of_a_stage_claims_its_cost() -> None:
+def test_each_worker_of_a_stage_claims_its_cost_if_it_has_one() -> None:
     dag = DAG()
     number = dag.call(None, type="input", id="in")
     first = dag.call(code, number, id="first", cost={"cpu": 1}, parallelism=(2, 5), node="n1")
-    dag.call(async_code, first, id="last", cost={"cpu": 2}, parallelism=8)
+    free = dag.call(code, first, id="free", parallelism=3)
+    dag.call(async_code, free, id="last", cost={"cpu": 2}, parallelism=8)
 
     needs = needs_of(StreamMachine(StreamPlan.compile(dag), StreamOptions()).stages)
 
