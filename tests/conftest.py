@@ -2,11 +2,15 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.daemons import Daemons
+# What helpers assert is shown as that of tests is. `tests` itself has been imported before.
+pytest.register_assert_rewrite(*(f"tests.{path.stem}" for path in Path(__file__).parent.glob("[a-z]*")))
+
+from tests.daemons import Daemons  # noqa: E402
 
 # Before anything of ours is imported: every machine asserts its invariants after each event.
 os.environ["HANDOFF_CHECK"] = "1"

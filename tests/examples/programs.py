@@ -94,16 +94,22 @@ class Program:
 
 
 def stores_of(process: psutil.Process) -> list[Path]:
-    """The directories for values that a process holds open."""
+    """The directories for values that are a process's own."""
     found: list[Path] = []
     with suppress(FileNotFoundError, ProcessLookupError):
         for link in Path(f"/proc/{process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):
                 path = link.readlink()
-                if path.name.startswith("handoff-"):
+                # A node that starts opens those of all others, for a moment, to see whether their owners are dead.
+                if path.name.startswith("handoff-") and is_owned_through(process, link.name):
                     # Files in a file system of the node's own have no path for other processes.
                     found.append(path if path.is_dir() else link)
     return [path for path in found if path.is_dir()]
+
+
+def is_owned_through(process: psutil.Process, descriptor: str) -> bool:
+    """True if a process has an open directory locked, as its owner does."""
+    return "lock:" in Path(f"/proc/{process.pid}/fdinfo/{descriptor}").read_text()
 
 
 @contextmanager
