@@ -6,7 +6,7 @@ come out of a push is known without any machine: see `StreamOracle`.
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -16,6 +16,7 @@ from handoff_actors.core.stream.events import (
     DrainStream,
     DropValues,
     InputLost,
+    ItemChunk,
     ItemFailure,
     ItemOut,
     ItemOutcome,
@@ -32,6 +33,7 @@ from handoff_actors.core.stream.events import (
     PushRoomFreed,
     ResultsReady,
     SendToStage,
+    StageChunkEnded,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -56,12 +58,15 @@ from handoff_actors.wire.messages.stage_rows import (
     Generate,
     GenerateMore,
     RunBatch,
+    RunChunk,
     RunItem,
     ToStage,
     ValueRow,
 )
 
 _PRIME: Final = 1_000_003
+#: Worlds of these seeds, and those behind, are chains, in which items are pushed together and travel in chunks.
+CHAINS_FROM: Final = 1_000_000_000
 #: Simulated seconds after which a world that has not ended is stuck.
 _TOO_LONG_S: Final = 100_000.0
 
@@ -193,13 +198,14 @@ class StreamWorld:
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self.plan, self.rules = make_plan(random)
+        self.plan, self.rules = make_plan(random, is_chain=seed >= CHAINS_FROM)
+        self.pushes_together = Random(seed + 2).choice([1, 5, 64]) if seed >= CHAINS_FROM else 1
         self.max_retries = random.choice([0, 0, 1, 3])
         if not self.max_retries:
             for rule in self.rules.values():
                 rule.raises_once = rule.hangs_once = 0
         self.options = StreamOptions(
-            in_flight=random.choice([1, 2, 5, 20, 64]),
+            in_flight=random.choice([1, 2, 5, 20, 64] if seed < CHAINS_FROM else [8, 64, 400]),
             in_flight_nbytes=random.choice([1, 50, 1000, 10**9]),
             ordered=random.random() < 0.7,
             join_timeout_s=random.choice([None, None, None, 0.05]),
@@ -214,6 +220,8 @@ class StreamWorld:
         self._indices = itertools.count(1 << 20)
         #: What was done once to an item, so that it is not done again.
         self._once: set[tuple[Vertex, tuple[int, ...]]] = set()
+        #: The worker to which the items of a key go.
+        self._lane_of_key: dict[tuple[Vertex, int], int] = {}
         #: Workers that were stopped while they were starting.
         self._stopped: set[tuple[Vertex, int]] = set()
         #: Items that were on a worker when it died for no fault of theirs.
@@ -221,6 +229,8 @@ class StreamWorld:
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
         self.node_losses = random.choice([0, 0, 1, 3])
         self.pushes = random.randint(1, 60)
+        if seed >= CHAINS_FROM:
+            self._prefer_chunks()
         self.is_leaving = False
         #: A node that drains.
         self.leaver = random.choice(self.nodes[1:]) if len(self.nodes) > 1 and random.random() < 0.3 else None
@@ -238,6 +248,13 @@ class StreamWorld:
         self.out: set[int] = set()
         self.is_drained = False
         self.failed: HandoffError | None = None
+
+    def _prefer_chunks(self) -> None:
+        """Make items of a chain so many and so short that they travel together."""
+        self.pushes *= 5
+        for rule in self.rules.values():
+            rule.seconds = self.random.choice([0.00001, 0.00001, 0.001])
+            rule.stores = self.random.choice([0, 0, 0, rule.stores])
 
     # --- Time ---------------------------------------------------------------------------------------------------
 
@@ -292,19 +309,32 @@ class StreamWorld:
 
     def _push(self) -> None:
         while self.machine.has_room and len(self.pushed) < self.pushes:
-            number = self.machine.next_number
-            values = tuple(self.random.randrange(_PRIME) for _ in self.plan.inputs)
-            owner = self.random.choice([0, 0, 1, 2])
-            self.pushed[number], self.owner_of[number] = values, owner
-            given: list[tuple[bytes | Stored, list[int]]] = []
-            for vertex, value in zip(self.plan.inputs, values, strict=True):
-                given.append((self._keep(value, "", 200), self._keys(vertex, value)))
-            self.feed(Pushed([NewItem(number, owner, given)]))
+            self.feed(Pushed(self._new_items()))
             if self.random.random() < 0.2:
                 self.later(self.random.random() * 0.01, self._push)
                 return
         if len(self.pushed) == self.pushes:
             self.feed(DrainStream())
+
+    def _new_items(self) -> list[NewItem]:
+        most = min(self.machine.room, self.pushes_together, self.pushes - len(self.pushed))
+        number = self.machine.next_number
+        items: list[NewItem] = []
+        for place in range(self.random.randint(1, most) if most > 1 else 1):
+            items.append(self._new_item(number + place))
+            if any(isinstance(value, Stored) for value, _ in items[-1].values):
+                # Whether there is room for another depends on the bytes of this one.
+                break
+        return items
+
+    def _new_item(self, number: int) -> NewItem:
+        values = tuple(self.random.randrange(_PRIME) for _ in self.plan.inputs)
+        owner = self.random.choice([0, 0, 1, 2])
+        self.pushed[number], self.owner_of[number] = values, owner
+        given: list[tuple[bytes | Stored, list[int]]] = []
+        for vertex, value in zip(self.plan.inputs, values, strict=True):
+            given.append((self._keep(value, "", 200), self._keys(vertex, value)))
+        return NewItem(number, owner, given)
 
     def _keep(self, value: int, node: str, stores: int) -> bytes | Stored:
         if self.random.randrange(1000) >= stores:
@@ -318,6 +348,7 @@ class StreamWorld:
         return [value % 7 for target in targets if self.plan.vertices[target].function.key is not None]
 
     def _take(self, owner: int, results: list[StreamResult]) -> None:
+        results = [one for result in results for one in _apart(result)]
         for result in results:
             self.taken.setdefault(result.number, []).append(result)
             self.order_taken.setdefault(owner, []).append(result.number)
@@ -342,9 +373,10 @@ class StreamWorld:
                 self.later(self._latency(place), lambda: self._receive(place, list(rows), list(needs)))
             case ResultsReady(owner, results):
                 self._take(owner, [self._with_values(result) for result in results])
-            case ItemOut(_, number):
-                assert number not in self.out, "an item is out twice"
-                self.out.add(number)
+            case ItemOut(_, number, count):
+                out = range(number, number + count)
+                assert self.out.isdisjoint(out), "an item is out twice"
+                self.out.update(out)
             case PushRoomFreed():
                 self.later(0.0, self._push)
             case StopLane(stage, lane):
@@ -374,6 +406,8 @@ class StreamWorld:
     def _number(self, value: ItemOutcome) -> Any:
         if isinstance(value, Stored):
             return self.stores[value.node].get(value.index, "lost")
+        if isinstance(value, ItemChunk):
+            return ItemChunk([self._number(each) for each in value.values])
         return "skipped" if isinstance(value, ItemSkipped) else int(bytes(value))  # type: ignore[arg-type] # no ItemFailure
 
     # --- Workers ------------------------------------------------------------------------------------------------
@@ -410,8 +444,12 @@ class StreamWorld:
         match row:
             case RunItem(item, values):
                 return RunItem(item, [number(value) for value in values])
-            case RunBatch(items):
-                return RunBatch([(item, [number(value) for value in values]) for item, values in items])
+            case RunChunk(item, values):
+                return RunChunk(item, [number(value) for value in values])
+            case RunBatch(items, chunks):
+                return RunBatch(
+                    [(item, [number(value) for value in values]) for item, values in items], chunks
+                )
             case Generate(item, values, skipped, credit):
                 return Generate(item, [number(value) for value in values], skipped, credit)
         return row
@@ -452,9 +490,11 @@ class StreamWorld:
     def _end(self, lane: SimulatedLane, row: ToStage, seconds: float) -> None:  # noqa: C901 - one table
         match row:
             case RunItem(item, values):
-                self._ended(lane, [(item, values)], seconds)
-            case RunBatch(items):
-                self._ended(lane, list(items), seconds)
+                self._ended(lane, item, values, seconds)
+            case RunChunk(item, values):
+                self._chunk_ended(lane, item, values, seconds)
+            case RunBatch():
+                self._batch_ended(lane, row, seconds)
             case Generate(item, values, skipped, credit):
                 self._generate(lane, item, _numbers(values), skipped, credit, seconds)
             case GenerateMore(item, credit):
@@ -471,21 +511,79 @@ class StreamWorld:
                 lane.is_dead = True
                 self.later(0.001, lambda: self.feed(LaneClosed(lane.stage, lane.lane)))
 
-    def _ended(self, lane: SimulatedLane, items: list[tuple[int, Any]], seconds: float) -> None:
-        rule = self.rules[lane.stage]
-        ends: list[StageEnd] = []
-        for item, values in items:
-            taken = _numbers(values)
-            fate = self._fate(lane, taken)
-            if fate == "kills":
-                # What was made before goes with the worker.
-                for end in ends:
-                    if isinstance(end.outcome, Stored):
-                        del self.stores[end.outcome.node][end.outcome.index]
+    def _ended(self, lane: SimulatedLane, item: int, values: Sequence[Any], seconds: float) -> None:
+        came = self._outcomes(lane, [values])
+        if came is None:
+            self._kill(lane)
+        else:
+            self._reply(lane, StageEnded(lane.place, [StageEnd(item, *came[0])], seconds))
+
+    def _batch_ended(self, lane: SimulatedLane, batch: RunBatch, seconds: float) -> None:
+        events: list[StreamEvent] = []
+        for item, values in batch.items:
+            if item in batch.chunks:
+                came = self._outcomes(lane, [(value,) for value in values])
+                given = [outcome for outcome, _ in came or []]
+                events.append(StageChunkEnded(lane.place, item, given, seconds))
+            else:
+                came = self._outcomes(lane, [values])
+                ends = [StageEnd(item, *each) for each in came or []]
+                events.append(StageEnded(lane.place, ends, seconds))
+            if came is None:
+                self._drop_values_of(events)
                 self._kill(lane)
                 return
-            ends.append(StageEnd(item, *self._outcome(lane, rule, fate, taken)))
-        self._reply(lane, StageEnded(lane.place, ends, seconds))
+        for event in events:
+            self._reply(lane, event)
+
+    def _drop_values_of(self, events: Sequence[StreamEvent]) -> None:
+        """What was made before goes with the worker."""
+        for event in events:
+            if isinstance(event, StageEnded):
+                self._drop([end.outcome for end in event.ends])
+            elif isinstance(event, StageChunkEnded):
+                self._drop(event.outcomes)
+
+    def _drop(self, outcomes: Sequence[ItemOutcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Stored):
+                del self.stores[outcome.node][outcome.index]
+
+    def _outcomes(
+        self, lane: SimulatedLane, items: Sequence[Sequence[Any]]
+    ) -> list[tuple[ItemOutcome, list[int]]] | None:
+        """What items end with; None: one of them kills the worker."""
+        rule = self.rules[lane.stage]
+        outcomes: list[tuple[ItemOutcome, list[int]]] = []
+        for values in items:
+            taken = _numbers(values)
+            self._check_key(lane, taken)
+            fate = self._fate(lane, taken)
+            if fate == "kills":
+                self._drop([outcome for outcome, _ in outcomes])
+                return None
+            outcomes.append(self._outcome(lane, rule, fate, taken))
+        return outcomes
+
+    def _check_key(self, lane: SimulatedLane, values: tuple[int, ...]) -> None:
+        if self.plan.vertices[lane.stage].function.key is not None:
+            known = self._lane_of_key.setdefault((lane.stage, values[0] % 7), lane.lane)
+            assert known == lane.lane, "a key is divided among workers"
+
+    def _chunk_ended(self, lane: SimulatedLane, item: int, values: Sequence[Any], seconds: float) -> None:
+        outcomes: list[ItemOutcome] = []
+        for value in values:
+            came = self._outcomes(lane, [(value,)])
+            if came is None:
+                self._drop(outcomes)
+                self._kill(lane)
+                return
+            outcomes.append(came[0][0])
+            if self.random.random() < 0.1:
+                self._reply(lane, StageChunkEnded(lane.place, item, outcomes, seconds))
+                outcomes = []
+        if outcomes:
+            self._reply(lane, StageChunkEnded(lane.place, item, outcomes, seconds))
 
     def _fate(self, lane: SimulatedLane, values: tuple[int, ...]) -> str:
         fate = self.rules[lane.stage].fate(values)
@@ -571,10 +669,10 @@ class StreamWorld:
 
     def _has_died_before(self, row: ToStage | None) -> bool:
         """True for an item that must not seem to kill its workers."""
-        return isinstance(row, RunItem | Generate | GenerateMore) and row.number in self._died
+        return isinstance(row, RunItem | RunChunk | Generate | GenerateMore) and row.number in self._died
 
     def _note_death(self, row: ToStage | None) -> None:
-        if isinstance(row, RunItem | Generate | GenerateMore):
+        if isinstance(row, RunItem | RunChunk | Generate | GenerateMore):
             self._died.add(row.number)
 
     def _leave_node(self) -> None:
@@ -662,16 +760,26 @@ class StreamWorld:
         return self.node_losses > 0 and "lost" in repr(result)
 
 
-def make_plan(random: Random) -> tuple[StreamPlan, dict[Vertex, Rule]]:
+def _apart(result: StreamResult) -> list[StreamResult]:
+    """The results of the items of a chunk."""
+    if isinstance(result.outcome, ItemFailure):
+        return [result]
+    [(sink, value), *_] = result.outcome.items()
+    if not isinstance(value, ItemChunk):
+        return [result]
+    return [StreamResult(result.number + place, {sink: each}) for place, each in enumerate(value.values)]
+
+
+def make_plan(random: Random, *, is_chain: bool) -> tuple[StreamPlan, dict[Vertex, Rule]]:
     """Make a graph, with a rule for each stage."""
-    inputs = random.choice([1, 1, 1, 2])
+    inputs = 1 if is_chain else random.choice([1, 1, 1, 2])
     vertices = [
         StreamVertex(number, Function(f"in{number}", [], None, type="input")) for number in range(inputs)
     ]
     rules: dict[Vertex, Rule] = {}
     has_losses = random.random() < 0.5
     for number in range(inputs, inputs + random.randint(1, 6)):
-        vertex = _make_stage(number, vertices, random)
+        vertex = _make_stage(number, vertices, random, is_chain=is_chain)
         rules[number] = rule = _make_rule(random, has_losses=has_losses, is_generator=vertex.is_generator)
         if vertex.function.timeout is not None and not vertex.function.batch_size:
             rule.hangs_once, rule.hangs = random.choice([0, 50]), random.choice([0, 20])
@@ -679,14 +787,16 @@ def make_plan(random: Random) -> tuple[StreamPlan, dict[Vertex, Rule]]:
     return _finished(vertices, rules)
 
 
-def _make_stage(number: Vertex, before: list[StreamVertex], random: Random) -> StreamVertex:
-    first = random.choice(before[-3:])
-    alike = [each for each in before if _behind(each, before) == _behind(first, before)]
+def _make_stage(
+    number: Vertex, before: list[StreamVertex], random: Random, *, is_chain: bool
+) -> StreamVertex:
+    first = before[-1] if is_chain else random.choice(before[-3:])
+    alike = [each for each in before if _behind(each, before) == _behind(first, before) and not is_chain]
     producers = {
         first.number,
         *(each.number for each in random.sample(alike, random.randint(0, min(2, len(alike))))),
     }
-    is_generator = random.random() < 0.15
+    is_generator = random.random() < 0.15 and not is_chain
     options: dict[str, Any] = {}
     if not is_generator and random.random() < 0.2:
         options["batch_size"] = random.choice([1, 3, 8])

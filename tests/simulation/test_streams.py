@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.streams import StreamWorld
+from tests.simulation.streams import CHAINS_FROM, StreamWorld
 
 SEEDS = 800
+CHAINS = 400
 #: Test functions that share them.
 PARTS = 8
 ONCE_FAILED = [int(line) for line in (Path(__file__).parent / "stream_seeds.txt").read_text().split()]
@@ -12,7 +13,7 @@ ONCE_FAILED = [int(line) for line in (Path(__file__).parent / "stream_seeds.txt"
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_item_comes_out_once_and_in_order_and_nothing_is_left_of_it(part: int) -> None:
-    for seed in range(part, SEEDS, PARTS):
+    for seed in [*range(part, SEEDS, PARTS), *range(CHAINS_FROM + part, CHAINS_FROM + CHAINS, PARTS)]:
         run(seed)
 
 

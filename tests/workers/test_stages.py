@@ -17,6 +17,7 @@ from handoff_actors.ids import RunId
 from handoff_actors.wire.exceptions import decode_exception
 from handoff_actors.wire.messages.jobs import Emitted, Job, Printed
 from handoff_actors.wire.messages.stage_rows import (
+    ChunkEnded,
     CloseStage,
     FinishStage,
     FromStage,
@@ -25,6 +26,7 @@ from handoff_actors.wire.messages.stage_rows import (
     GenerateMore,
     ItemsEnded,
     RunBatch,
+    RunChunk,
     RunItem,
     StageReady,
     ToStage,
@@ -78,6 +80,16 @@ class Lane:
             for row in await self.next():
                 assert isinstance(row, ItemsEnded)
                 found |= {number: outcome for number, outcome, _ in row.ends}
+        return found
+
+    async def chunk(self, number: int, count: int) -> list[list[Any]]:
+        """The outcomes of a chunk of so many items, as they came together."""
+        found: list[list[Any]] = []
+        while sum(map(len, found)) < count:
+            for row in await self.next():
+                assert isinstance(row, ChunkEnded)
+                assert row.number == number
+                found.append([*row.outcomes])
         return found
 
     async def results(self, number: int) -> tuple[list[Any], Generated]:
@@ -135,6 +147,59 @@ async def test_items_are_answered_in_order_in_few_messages(harness: PoolHarness,
     assert {number: value_of(outcome) for number, outcome in ends.items()} == {n: 2 * n for n in range(1000)}
     await lane.close()
     assert len(harness.answers) < 100
+
+
+async def test_items_of_a_chunk_are_answered_together(lane: Lane) -> None:
+    await lane.start(double)
+    lane.tell(RunChunk(7, [enc(number) for number in range(1000)]))
+
+    outcomes = await lane.chunk(7, 1000)
+
+    assert len(outcomes) < 200
+    assert [value_of(outcome) for together in outcomes for outcome in together] == [
+        2 * number for number in range(1000)
+    ]
+    await lane.close()
+
+
+async def test_slow_items_of_a_chunk_are_answered_at_once(lane: Lane) -> None:
+    def wait(x: float) -> float:
+        time.sleep(x)
+        return x
+
+    await lane.start(wait)
+    lane.tell(item(1, 0.0))
+    await lane.ends(1)
+    lane.tell(RunChunk(2, [enc(seconds) for seconds in (0.0, 0.02, 0.02, 0.02)]))
+
+    # Whether the first one has gone before the second was found to be slow is a matter of luck.
+    assert [len(outcomes) for outcomes in await lane.chunk(2, 4)][-2:] == [1, 1]
+    await lane.close()
+
+
+async def test_each_item_of_a_chunk_has_its_own_end(harness: PoolHarness, lane: Lane) -> None:
+    ends = {"skip": handoff.SKIP, "large": np.ones(50_000), "list": [1, 2], "text": "a"}
+    await lane.start(lambda name: ends[name])
+    lane.tell(RunChunk(1, [enc(name) for name in ("skip", "large", "none", "list", "text")]))
+
+    skipped, large, failed, *others = [one for together in await lane.chunk(1, 5) for one in together]
+
+    assert skipped is None
+    assert [tuple(large)] == [entry for _, _, stored in harness.answers for entry in stored]
+    assert isinstance(error_of(failed), KeyError)
+    assert [value_of(other) for other in others] == [[1, 2], "a"]
+    await lane.close()
+
+
+async def test_items_of_a_chunk_pass_on_the_state(lane: Lane) -> None:
+    def count(state: list[int], x: int) -> tuple[int, list[int]]:
+        return sum(state) + x, [*state, x]
+
+    await lane.start(count, init=lambda: [1])
+    lane.tell(RunChunk(1, [enc(number) for number in (10, 20)]))
+
+    assert [value_of(outcome) for outcomes in await lane.chunk(1, 2) for outcome in outcomes] == [11, 31]
+    await lane.close()
 
 
 async def test_extra_args_come_behind_the_values_and_kwargs_by_name(lane: Lane) -> None:
@@ -285,6 +350,26 @@ async def test_large_values_go_through_the_store(harness: PoolHarness, lane: Lan
     assert len(encoded) == stored[0][1]
     assert (decode(encoded) == 2.0).all()
     assert decode(ends[3]) == 3.0
+    await lane.close()
+
+
+async def test_batches_are_of_items_and_chunks(lane: Lane) -> None:
+    def doubled(items: list[tuple[int]]) -> list[int]:
+        return [2 * number for (number,) in items]
+
+    await lane.start(doubled, is_batched=True)
+    items = [(1, [enc(1)]), (2, [enc(2), b"?", enc(4)]), (3, [enc(5)])]
+    lane.tell(RunBatch(items, (2,)))
+
+    first, chunk, last = await lane.next()
+
+    assert isinstance(first, ItemsEnded)
+    assert isinstance(chunk, ChunkEnded)
+    assert isinstance(last, ItemsEnded)
+    assert [value_of(outcome) for _, outcome, _ in (*first.ends, *last.ends)] == [2, 10]
+    assert [value_of(chunk.outcomes[0]), value_of(chunk.outcomes[2])] == [4, 8]
+    assert isinstance(chunk.outcomes[1], tuple)
+    assert chunk.outcomes[1][0] == "serialization"
     await lane.close()
 
 

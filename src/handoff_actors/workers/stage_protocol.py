@@ -6,6 +6,7 @@ import msgpack
 
 from handoff_actors.ids import Attempt, Index
 from handoff_actors.wire.messages.stage_rows import (
+    ChunkEnded,
     CloseStage,
     FinishStage,
     FromStage,
@@ -14,6 +15,7 @@ from handoff_actors.wire.messages.stage_rows import (
     GenerateMore,
     ItemsEnded,
     RunBatch,
+    RunChunk,
     RunItem,
     StageReady,
     ToStage,
@@ -23,8 +25,8 @@ from handoff_actors.workers.rows import NOT_A_MESSAGE, by_tag, no_message
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_TO_STAGE: Final = by_tag(RunItem, RunBatch, Generate, GenerateMore, FinishStage, CloseStage)
-_FROM_STAGE: Final = by_tag(StageReady, ItemsEnded, Generated)
+_TO_STAGE: Final = by_tag(RunItem, RunChunk, RunBatch, Generate, GenerateMore, FinishStage, CloseStage)
+_FROM_STAGE: Final = by_tag(StageReady, ItemsEnded, ChunkEnded, Generated)
 
 
 def content_of(rows: "Iterable[ToStage | FromStage]") -> bytes:

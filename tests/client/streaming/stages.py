@@ -107,6 +107,12 @@ def die_once_at(number: int, at: int, marker: str) -> int:
     return number
 
 
+def fail_or_skip(number: int) -> Any:
+    if number % 50 == 7:
+        raise ValueError(number)
+    return handoff.SKIP if number % 20 == 3 else number
+
+
 def die_at_seven(number: int) -> int:
     if number == 7:
         os.kill(os.getpid(), signal.SIGKILL)

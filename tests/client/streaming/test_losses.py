@@ -28,6 +28,23 @@ async def test_items_of_a_worker_that_dies_run_again(app: App, tmp_path: Path) -
     await app.until_idle()
 
 
+async def test_quick_items_that_travel_together_come_out_once_whatever_becomes_of_one(
+    app: App, tmp_path: Path
+) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    risky = dag.call(stages.die_once_at, number, 3000, str(tmp_path / "died"))
+    dag.call(stages.double, dag.call(stages.fail_or_skip, risky))
+    async with app.session.stream(dag, in_flight=1000) as pipeline:
+        results = [item async for item in pipeline.map(range(5000))]
+
+    failed = [item.number for item in results if isinstance(item, handoff.ItemError)]
+    assert failed == [number for number in range(5000) if number % 50 == 7]
+    assert [item for item in results if isinstance(item, int)] == [
+        2 * number for number in range(5000) if number % 50 != 7 and number % 20 != 3
+    ]
+
+
 async def test_worker_that_is_killed_from_outside_is_replaced(app: App) -> None:
     async with app.session.stream(chain(stages.increment, stages.pid_slowly)) as pipeline:
         results: list[int] = []

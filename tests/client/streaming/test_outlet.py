@@ -77,11 +77,11 @@ async def test_it_ends_once_all_items_that_were_pushed_are_out(outlet: Outlet) -
     outlet.pushed = 2
     outlet.arrived([result(0)])
     await taken(outlet)
-    outlet.item_out()
+    outlet.items_out(1)
     outlet.fed()
 
     assert await is_waiting(outlet)
-    outlet.item_out()
+    outlet.items_out(1)
     assert await taken(outlet) is None
 
 

@@ -54,7 +54,7 @@ class GoingStream:
         self.actor = StreamActor(
             runner.run, self.machine, runner.values, INLINE_LIMIT, host, self._lanes, self
         )
-        self._queue = PushQueue(lambda: self.actor.has_room)
+        self._queue = PushQueue(self.actor.has_room)
         self._owners = itertools.count(FINISH_OWNER)
         self._outlets: dict[int, Outlet] = {}
         #: For what is pushed by itself, and for what stages give at the end.
@@ -176,8 +176,18 @@ class GoingStream:
                 self.actor.feed(OwnerGone(outlet.owner))
             outlet.drop()
 
+    def push_now(self, outlet: Outlet, item: EncodedItem) -> int | None:
+        """Push an item if there is room, for which nobody else waits, and return its number; else None."""
+        if not self._queue.is_open:
+            return None
+        outlet.pushed += 1
+        return self.actor.push(outlet.owner, item)
+
     async def push(self, outlet: Outlet, item: EncodedItem) -> int:
         """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more."""
+        number = self.push_now(outlet, item)
+        if number is not None:
+            return number
 
         def push() -> int:
             # Before the machine has it, which may hand it out at once.
@@ -220,11 +230,11 @@ class GoingStream:
         else:
             outlet.arrived(results)
 
-    def item_out(self, owner: int) -> None:
+    def items_out(self, owner: int, count: int) -> None:
         """See StreamListener."""
         outlet = self._outlets.get(owner)
         if outlet is not None:
-            outlet.item_out()
+            outlet.items_out(count)
 
     def room_freed(self) -> None:
         """See StreamListener."""

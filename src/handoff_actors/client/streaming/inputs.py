@@ -13,6 +13,7 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.code.by_value import sent_by_value
 from handoff_actors.wire.payload import encode
+from handoff_actors.wire.pickling import pickled_small
 from handoff_actors.workers.stage_keys import key_hash
 
 #: For each input its encoded value, and the hash of its key for each stage that takes it by key.
@@ -27,9 +28,12 @@ class StreamInputs:
         self._by_value = by_value
         self._ids: list[FunctionId] = [plan.vertices[number].function.id for number in plan.inputs]
         self._keys = [_keys_of(plan, number) for number in plan.inputs]
+        self._is_plain = len(self._ids) == 1 and not any(self._keys)
 
     def encode(self, item: Any) -> EncodedItem:
         """Encode an item. Raises SerializationError, ValueError, TypeError, and what a function that gives keys raises."""
+        if self._is_plain and (small := pickled_small(item)) is not None:
+            return ((small, ()),)
         values = [item] if len(self._ids) == 1 else self._by_input(item)
         return [self._encoded(place, value) for place, value in enumerate(values)]
 

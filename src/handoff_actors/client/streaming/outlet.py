@@ -10,7 +10,14 @@ from msgspec import Struct
 
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
-from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Stored, StreamResult, Vertex
+from handoff_actors.core.stream.events import (
+    ItemChunk,
+    ItemFailure,
+    ItemSkipped,
+    Stored,
+    StreamResult,
+    Vertex,
+)
 from handoff_actors.errors import HandoffError
 
 ArrivedOutcome = Mapping[Vertex, Buffer | ItemSkipped] | ItemFailure
@@ -37,7 +44,8 @@ class Arrival(Struct, eq=False):
     failure: ItemFailure | None = None
     #: The stream has been told that it is taken.
     is_taken: bool = False
-    give_up: list[Callable[[], None]] = []
+    #: Each gives up a fetch.
+    give_up: Sequence[Callable[[], None]] = ()
 
     @property
     def outcome(self) -> ArrivedOutcome:
@@ -72,14 +80,14 @@ class Outlet:
     def arrived(self, results: Sequence[StreamResult]) -> None:
         """Take results, in order."""
         for result in results:
-            arrival = self._arrival(result)
-            self._arrivals.append(arrival)
-            self._free(arrival)
+            for arrival in self._arrivals_of(result):
+                self._arrivals.append(arrival)
+                self._free(arrival)
         self._changed.set()
 
-    def item_out(self) -> None:
-        """Take note that of one more item no more results come."""
-        self._out += 1
+    def items_out(self, count: int) -> None:
+        """Take note that of so many more items no more results come."""
+        self._out += count
         self._changed.set()
 
     def fed(self) -> None:
@@ -121,6 +129,10 @@ class Outlet:
 
     # --- Called by whoever takes the results --------------------------------------------------------------------
 
+    def first(self) -> Arrival | None:
+        """The first result, without taking it; None if it is not here yet."""
+        return self._arrivals[0] if self._arrivals and not self._arrivals[0].missing else None
+
     async def next(self) -> Arrival | None:
         """Wait for the first result, without taking it; None once all have been taken, and no more come.
 
@@ -143,17 +155,20 @@ class Outlet:
 
     # --- Values that are stored on nodes ------------------------------------------------------------------------
 
-    def _arrival(self, result: StreamResult) -> Arrival:
+    def _arrivals_of(self, result: StreamResult) -> list[Arrival]:
         if isinstance(result.outcome, ItemFailure):
-            return Arrival(result.number, {}, failure=result.outcome)
+            return [Arrival(result.number, {}, failure=result.outcome)]
         arrival = Arrival(result.number, {})
         for sink, value in result.outcome.items():
+            if isinstance(value, ItemChunk):
+                # It is all that there is.
+                return [Arrival(result.number + place, {sink: one}) for place, one in enumerate(value.values)]
             if isinstance(value, Stored):
                 arrival.missing += 1
                 self._fetch(arrival, sink, value)
             else:
                 arrival.values[sink] = value
-        return arrival
+        return [arrival]
 
     def _fetch(self, arrival: Arrival, sink: Vertex, value: Stored) -> None:
         def done(fetched: Buffer | FetchFailure) -> None:
@@ -167,7 +182,7 @@ class Outlet:
             self._free(arrival)
             self._changed.set()
 
-        arrival.give_up.append(self._source.fetch(value, done))
+        arrival.give_up = [*arrival.give_up, self._source.fetch(value, done)]
 
     def _free(self, arrival: Arrival) -> None:
         if self._is_freed and not (arrival.is_taken or arrival.missing):
@@ -185,4 +200,4 @@ def fresh(error: HandoffError) -> HandoffError:
 def _give_up(arrival: Arrival) -> None:
     for give_up in arrival.give_up:
         give_up()
-    arrival.give_up.clear()
+    arrival.give_up = ()

@@ -24,6 +24,11 @@ class PushQueue:
         self._waiting: dict[_Waiter, None] = {}
         self._error: HandoffError | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """True if there is room, and nobody waits for it."""
+        return not self._waiting and self._error is None and self._has_room()
+
     async def push(self, push: Callable[[], ResultT]) -> ResultT:
         """Call `push` once there is room, and all who came before have had their turn. Raises what `close` was given.
 

@@ -94,7 +94,7 @@ def report_on(machine: StreamMachine, seconds: float, in_flight_at_most: int) ->
 
 def _of_stage(stage: StreamStage, seconds: float) -> StageReport:
     up = [lane for lane in stage.lanes if lane.place is not None]
-    queued, given = stage.waiting, sum(len(lane.outstanding) for lane in stage.lanes)
+    queued, given = stage.waiting, sum(lane.held for lane in stage.lanes)
     at_once = max(1, len(stage.lanes) * stage.concurrency)
     return StageReport(
         function_id=stage.vertex.function.id,
@@ -151,9 +151,7 @@ def explain(
             node = None if lane.place is None else lane.place.node
             start = starts.get((stage.number, lane.number)) if lane.place is None else None
             explained.append(
-                WorkerExplanation(
-                    function_id, lane.number, _state_of(lane), node, len(lane.outstanding), start
-                )
+                WorkerExplanation(function_id, lane.number, _state_of(lane), node, lane.held, start)
             )
     return explained
 

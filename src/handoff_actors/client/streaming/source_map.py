@@ -26,7 +26,8 @@ async def mapped(
         outlet = stream.new_outlet()
         feeding = asyncio.create_task(_feed(stream, outlet, source, encode), name="items of a pipeline")
         try:
-            while (arrival := await outlet.next()) is not None:
+            # Most often there are some, and to wait for each would take long.
+            while (arrival := outlet.first() or await outlet.next()) is not None:
                 item = decode(arrival)
                 outlet.take()
                 yield item
@@ -53,7 +54,9 @@ async def _feed(
                 await stream.push(outlet, encode(item))
             return
         for item in source:
-            await stream.push(outlet, encode(item))
+            encoded = encode(item)
+            if stream.push_now(outlet, encoded) is None:
+                await stream.push(outlet, encoded)
             if clock() > holds_loop_until:
                 await asyncio.sleep(0)
                 holds_loop_until = clock() + FILLS_FOR_S

@@ -25,7 +25,7 @@ class BackPressure:
     @property
     def room(self) -> int:
         """The number of items that may be pushed now, where they are small."""
-        items = len(self._flow.results.items)
+        items = self._flow.results.in_flight
         if self.is_closed or (items and self._options.in_flight_nbytes <= self._flow.values.nbytes):
             return 0
         return self._options.in_flight - items
@@ -50,6 +50,10 @@ class BackPressure:
     def current(self, value: ItemOutcome) -> ItemOutcome | None:
         """See Gate."""
         return self._flow.values.current(value)
+
+    def split_off(self, work: Work, count: int) -> Work:
+        """See Gate."""
+        return self._flow.split_off(work, count)
 
     def is_last(self, stage: Vertex) -> bool:
         """See Gate."""

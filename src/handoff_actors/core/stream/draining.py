@@ -86,7 +86,7 @@ class Draining:
 
     def gave(self, work: Work, end: StageEnd) -> None:
         """Pass on what `finish` has given, as an item of its own."""
-        number = self._flow.take_number()
+        number = self._flow.take_numbers()
         self._flow.pass_over(number, self._beside[work.stage])
         self._flow.result_of_finish(work, number, end)
 

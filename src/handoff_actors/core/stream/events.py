@@ -21,6 +21,17 @@ class Stored(Struct, frozen=True):
     node: str
 
 
+class ItemChunk(Struct, frozen=True):
+    """The values of several items that follow one another, which go on as one for as long as all goes well."""
+
+    values: Sequence[bytes]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return sum(map(len, self.values))
+
+
 #: Who gets the results of plain pushes, and of `finish`: whoever iterates over the stream itself.
 FINISH_OWNER = 0
 
@@ -48,7 +59,7 @@ class ItemSkipped(Struct, frozen=True):
 
 
 SKIPPED = ItemSkipped()
-ItemOutcome: TypeAlias = bytes | Stored | ItemFailure | ItemSkipped
+ItemOutcome: TypeAlias = bytes | Stored | ItemChunk | ItemFailure | ItemSkipped
 
 
 class LanePlace(Struct, frozen=True):
@@ -105,6 +116,16 @@ class StageEnded(Struct, frozen=True):
     has_replaced_state: bool = False
 
 
+class StageChunkEnded(Struct, frozen=True):
+    """The next items of a chunk have ended on a lane, in this order."""
+
+    place: LanePlace
+    number: int
+    outcomes: Sequence[ItemOutcome]
+    seconds: float
+    has_replaced_state: bool = False
+
+
 class StageGenerated(Struct, frozen=True):
     """A generator, or `finish`, has given results, in order."""
 
@@ -125,8 +146,8 @@ class InputLost(Struct, frozen=True):
     reason: str
 
 
-class NewItem(Struct, frozen=True):
-    """An item that the app pushes."""
+class NewItem(Struct, frozen=True, gc=False):
+    """An item that the app pushes. There are many, and nothing in them leads back to one: the garbage collector need not look."""
 
     #: The machine's `next_number` for the first one, then one more for each.
     number: int
@@ -180,6 +201,7 @@ StreamEvent = (
     | LaneLost
     | LaneClosed
     | StageEnded
+    | StageChunkEnded
     | StageGenerated
     | InputLost
     | Pushed
@@ -224,12 +246,12 @@ class DropValues(Struct, frozen=True):
 
 
 class StreamResult(Struct, frozen=True):
-    """One result of one item."""
+    """One result of one item, or of each item of a chunk."""
 
-    #: The number of the push that it comes from.
+    #: The number of the push that it comes from, or the first of those.
     number: int
     #: By sink; or the failure of the item.
-    outcome: Mapping[Vertex, bytes | Stored | ItemSkipped] | ItemFailure
+    outcome: Mapping[Vertex, bytes | Stored | ItemChunk | ItemSkipped] | ItemFailure
 
 
 class ResultsReady(Struct, frozen=True):
@@ -240,10 +262,11 @@ class ResultsReady(Struct, frozen=True):
 
 
 class ItemOut(Struct, frozen=True):
-    """All results of an item have been taken: no more of it come."""
+    """All results of an item have been taken: no more of it come. With a count, so for all items that it has from there on."""
 
     owner: int
     number: int
+    count: int = 1
 
 
 class PushRoomFreed(Struct, frozen=True):

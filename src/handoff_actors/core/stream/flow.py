@@ -4,9 +4,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from handoff_actors.core.stream.chunks import is_chain, part, size_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     SKIPPED,
+    ItemChunk,
     ItemFailure,
     ItemOut,
     ItemOutcome,
@@ -53,7 +55,9 @@ class Flow:
 
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
         self.stages = {
-            vertex.number: StreamStage(vertex, options.max_retries, options.in_flight)
+            vertex.number: StreamStage(
+                vertex, options.max_retries, options.in_flight, gives_keys=_gives_keys(vertex, plan)
+            )
             for vertex in plan.vertices
             if not vertex.is_input
         }
@@ -61,6 +65,10 @@ class Flow:
         last = plan.vertices[plan.sinks[0]]
         self._length = last.depth + last.is_generator + 1
         self.results = ItemResults(self._length, ordered=options.ordered)
+        #: Pushes that come together may go on as one.
+        self.takes_chunks = is_chain(plan) and all(
+            self.stages[stage].takes_chunks for stage, _ in plan.vertices[plan.inputs[0]].consumers
+        )
         self._edges = [self._edges_of(vertex, plan) for vertex in plan.vertices]
         self._joins: dict[Vertex, Join] = {
             number: Join(len(stage.vertex.producers), options.join_timeout_s)
@@ -95,10 +103,10 @@ class Flow:
 
     # --- Along the edges ----------------------------------------------------------------------------------------
 
-    def take_number(self) -> int:
-        """Give the next item its number."""
-        self.next_number += 1
-        return self.next_number - 1
+    def take_numbers(self, count: int = 1) -> int:
+        """Give the next items their numbers. Returns the first of these."""
+        self.next_number += count
+        return self.next_number - count
 
     def emit(
         self,
@@ -164,7 +172,7 @@ class Flow:
         if sequencer is None:
             self._enter(self.stages[target], entry, now)
             return
-        for each in sequencer.add(entry[0], entry[1], entry):
+        for each in sequencer.add(entry[0], entry[1], entry, size_of(entry[2])):
             self._enter(self.stages[target], each, now)
 
     def pass_over(self, number: int, stages: Sequence[Vertex]) -> None:
@@ -183,15 +191,17 @@ class Flow:
             return
         is_inline = True
         for outcome in outcomes:
-            if isinstance(outcome, bytes):
+            if isinstance(outcome, bytes | ItemChunk):
                 continue
             is_inline = False
             if not isinstance(outcome, Stored):
                 self._refuse(stage, key, outcomes, scope)
                 return
-        work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash, is_inline)
+        size = size_of(outcomes)
+        work = Work(self._next_work, stage.number, key, list(outcomes), scope, lane_hash, is_inline, size)
         self._next_work += 1
-        stage.add(work, now)
+        for each in [work] if stage.takes_chunks else self.singles(work):
+            stage.add(each, now)
 
     def _refuse(self, stage: StreamStage, key: Key, outcomes: Sequence[ItemOutcome], scope: Scope) -> None:
         """Pass on that an item has failed, or is skipped, without calling the code."""
@@ -205,6 +215,27 @@ class Flow:
     ) -> None:
         self.emit(stage.number, key, count, outcome, scope)
         self.end(scope)
+
+    # --- Chunks -------------------------------------------------------------------------------------------------
+
+    def split_off(self, work: Work, count: int) -> Work:
+        """Take the first items off a chunk at a stage, as work of their own. All others stay what the work is about."""
+        [chunk] = work.values
+        assert isinstance(chunk, ItemChunk), "it is one item"
+        assert isinstance(work.scope, PushedItem), "no generator has given a chunk"
+        first = Work(
+            self._next_work, work.stage, work.key, [part(chunk, 0, count)], self.results.split_off(work.scope, count),
+            is_inline=True, size=count, message=work.message, queued_at=work.queued_at, given_at=work.given_at,
+        )  # fmt: skip
+        self._next_work += 1
+        work.key = (work.scope.number,)
+        work.values = [part(chunk, count, work.size)]
+        work.size -= count
+        return first
+
+    def singles(self, work: Work) -> list[Work]:
+        """Divide a chunk into works of one item each."""
+        return [*(self.split_off(work, 1) for _ in range(work.size - 1)), work]
 
     # --- Ends of works ------------------------------------------------------------------------------------------
 
@@ -297,7 +328,7 @@ class Flow:
         """A result with its values as they are now. Until it is taken they are made again if they are lost: see `current`."""
         if isinstance(result.outcome, ItemFailure):
             return result
-        values: dict[Vertex, bytes | Stored | ItemSkipped] = {}
+        values: dict[Vertex, bytes | Stored | ItemChunk | ItemSkipped] = {}
         failure: ItemFailure | None = None
         for sink, value in result.outcome.items():
             now = self.values.current(value)
@@ -324,7 +355,7 @@ class Flow:
         for over in scope.end(count):
             if isinstance(over, PushedItem):
                 self.results.forget(over)
-                self._out.append(ItemOut(over.owner, over.number))
+                self._out.append(ItemOut(over.owner, over.number, over.size))
 
     # --- For drain ----------------------------------------------------------------------------------------------
 
@@ -336,3 +367,7 @@ class Flow:
             and not any(map(len, self._joins.values()))
             and not any(map(len, self._sequencers.values()))
         )
+
+
+def _gives_keys(vertex: StreamVertex, plan: StreamPlan) -> bool:
+    return any(plan.vertices[consumer].function.key is not None for consumer, _ in vertex.consumers)

@@ -1,10 +1,10 @@
 """The workers of a stage, each with the items that it has been given."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from handoff_actors.core.stream.events import ItemOutcome, LanePlace, SendToStage, Stored
+from handoff_actors.core.stream.events import ItemChunk, ItemOutcome, LanePlace, SendToStage, Stored
 from handoff_actors.core.stream.work import Work
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
@@ -17,6 +17,8 @@ class Lane(Struct, eq=False):
     #: None while it starts, or is lost and starts again.
     place: LanePlace | None = None
     outstanding: dict[int, Work] = field(default_factory=dict)
+    #: The number of their items.
+    held: int = 0
     #: The number of these that may kill it.
     suspects: int = 0
     #: Its code has replaced its state, which so is worth more than a new one.
@@ -59,6 +61,7 @@ class Lane(Struct, eq=False):
     def hold(self, work: Work) -> None:
         """Note that it is given an item, with the message that goes out next."""
         self.outstanding[work.number] = work
+        self.held += work.size
         self.suspects += work.is_suspect
         work.message = self.message
         self.idle_since = None
@@ -67,6 +70,7 @@ class Lane(Struct, eq=False):
         """Note that it has an item no more, and return that, if it had it."""
         work = self.outstanding.pop(number, None)
         if work is not None:
+            self.held -= work.size
             self.suspects -= work.is_suspect
         return work
 
@@ -94,8 +98,15 @@ class Lane(Struct, eq=False):
         self.rows, self.needs = [], []
         return message
 
-    def value_rows(self, work: Work, values: Iterable[ItemOutcome]) -> list[ValueRow]:
-        """Write the values of an item for the worker, and note which of them have to be in the store of its node."""
+    def value_rows(self, work: Work, values: Sequence[ItemOutcome]) -> Sequence[ValueRow]:
+        """Write the values of an item for the worker, and note which of them have to be in the store of its node.
+
+        Those of a chunk are one of each item.
+        """
+        if work.size > 1:
+            [chunk] = values
+            assert isinstance(chunk, ItemChunk), "items that travel together have a chunk of values"
+            return chunk.values
         if work.is_inline:
             return [value for value in values if isinstance(value, bytes)]
         rows: list[ValueRow] = []
@@ -125,7 +136,7 @@ class Lane(Struct, eq=False):
         """Note that the worker is gone with what it had. Returns its items, in order."""
         works = list(self.outstanding.values())
         self.outstanding.clear()
-        self.suspects = 0
+        self.held = self.suspects = 0
         self.place = self.deadline = self.idle_since = None
         self.has_replaced_state = self.was_up = self.is_stopping = self.is_moving = False
         self.rows, self.needs = [], []

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from handoff_actors.core.stream.back_pressure import BackPressure
+from handoff_actors.core.stream.chunks import CHUNKS_IN_FLIGHT, MOST_ITEMS, chunk_of, groups_of, runs_of
 from handoff_actors.core.stream.draining import Draining, close
 from handoff_actors.core.stream.events import (
     SKIPPED,
@@ -31,6 +32,7 @@ from handoff_actors.core.stream.events import (
     OwnerGone,
     Pushed,
     PushRoomFreed,
+    StageChunkEnded,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -64,6 +66,7 @@ class StreamMachine:
         self._timed_stages = [stage for stage in self._stages if stage.may_wake]
         self._has_join_timeout = options.join_timeout_s is not None
         self._workers = StageWorkers(self._flow, self._draining)
+        self._most_in_chunk = max(1, min(MOST_ITEMS, options.in_flight // CHUNKS_IN_FLIGHT))
         self._was_full = False
         #: The stream was given up: its values go with its run.
         self._is_given_up = False
@@ -116,7 +119,7 @@ class StreamMachine:
             return
         self._flow.values.check()
         self._workers.check()
-        assert self._draining.has_begun or len(self._flow.results.items) <= self._options.in_flight
+        assert self._draining.has_begun or self.in_flight <= self._options.in_flight
 
     @property
     def _is_over(self) -> bool:
@@ -142,7 +145,7 @@ class StreamMachine:
     @property
     def in_flight(self) -> int:
         """The number of items between `push` and whoever takes their results."""
-        return len(self._flow.results.items)
+        return self._flow.results.in_flight
 
     @property
     def nbytes(self) -> int:
@@ -162,11 +165,14 @@ class StreamMachine:
 
     def _dispatch(self, event: StreamEvent, now: float) -> None:  # noqa: C901, PLR0912 - one table
         match event:
+            case StageChunkEnded():
+                self._chunk_ended(event, now)
             case StageEnded():
                 self._ended(event, now)
             case Pushed(items):
-                for item in items:
-                    self._pushed(item)
+                groups = groups_of(items, self._most_in_chunk) if self._flow.takes_chunks else zip(items)
+                for group in groups:
+                    self._pushed(group)
             case Taken(owner, results):
                 self._flow.took(self._flow.results.taken(owner, results))
             case StageGenerated():
@@ -193,13 +199,14 @@ class StreamMachine:
             case _:
                 assert_never(event)
 
-    def _pushed(self, new: NewItem) -> None:
-        number = self._flow.take_number()
-        assert new.number == number, "pushes are numbered in order"
-        item = self._flow.results.add(new.number, new.owner)
+    def _pushed(self, group: Sequence[NewItem]) -> None:
+        new = group[0]
+        assert new.number == self._flow.take_numbers(len(group)), "pushes are numbered in order"
+        item = self._flow.results.add(new.number, new.owner, size=len(group))
         # So that it is not over before it has begun.
         item.alive += 1
-        for vertex, (value, keys) in zip(self._inputs, new.values, strict=True):
+        values = new.values if len(group) == 1 else [(chunk_of(group), ())]
+        for vertex, (value, keys) in zip(self._inputs, values, strict=True):
             self._flow.emit(vertex, (new.number,), None, value, item, keys)
         self._flow.end(item)
 
@@ -217,13 +224,43 @@ class StreamMachine:
                 self._flow.values.discard(outcome)
                 continue
             lane.answered(work)
-            if isinstance(outcome, ItemFailure):
-                if retry_of(work, outcome, stage):
-                    again.append(work)
-                    continue
-                outcome = blamed(outcome, work)
-            work.is_suspect = False
-            self._flow.work_ended(work, outcome, end.keys)
+            if not self._work_ended(work, outcome, stage, end.keys):
+                again.append(work)
+        stage.put_back(again)
+        stage.rested(lane, now)
+
+    def _work_ended(
+        self, work: Work, outcome: ItemOutcome, stage: StreamStage, keys: Sequence[int] = ()
+    ) -> bool:
+        """Pass on what an item, or a chunk, has come to. False if it is to be tried again."""
+        if isinstance(outcome, ItemFailure):
+            if retry_of(work, outcome, stage):
+                return False
+            outcome = blamed(outcome, work)
+        work.is_suspect = False
+        self._flow.work_ended(work, outcome, keys)
+        return True
+
+    def _chunk_ended(self, event: StageChunkEnded, now: float) -> None:
+        stage, lane = self._workers.at(event.place)
+        work = None if lane is None else lane.outstanding.get(event.number)
+        if stage is None or lane is None or work is None:
+            for outcome in event.outcomes:
+                self._flow.values.discard(outcome)
+            return
+        lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
+        stage.learn(event.seconds, len(event.outcomes))
+        lane.answered(work)
+        again: list[Work] = []
+        for outcome, count in runs_of(event.outcomes):
+            if count < work.size:
+                ended = self._flow.split_off(work, count)
+                lane.held -= count
+            else:
+                lane.let_go(event.number)
+                ended = work
+            if not self._work_ended(ended, outcome, stage):
+                again.append(ended)
         stage.put_back(again)
         stage.rested(lane, now)
 

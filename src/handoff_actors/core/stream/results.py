@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct, field
 
+from handoff_actors.core.stream.chunks import part
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
+    ItemChunk,
     ItemFailure,
     ItemOutcome,
     ItemSkipped,
@@ -27,10 +29,13 @@ Current = Callable[[StreamResult], StreamResult | None]
 
 
 class PushedItem(Scope, eq=False):
-    """One push, with all its results."""
+    """One push, or a chunk of pushes that follow one another, with all its results."""
 
+    #: That of the first push.
     number: int = 0
     owner: int = 0
+    #: The number of pushes that are not out.
+    size: int = 1
     #: All its results have come.
     is_whole: bool = False
     #: Results that wait for those of earlier items.
@@ -57,6 +62,8 @@ class ItemResults:
         """Keys of results have `length` parts."""
         self._length = length
         self._ordered = ordered
+        #: The number of pushes that are in flight.
+        self.in_flight = 0
         #: By number, in the order of their pushes.
         self.items: dict[int, PushedItem] = {}
         self._owners: dict[int, _Owner] = {}
@@ -66,9 +73,10 @@ class ItemResults:
         #: Other owners that are gone have no items to come, so they are forgotten with their last one.
         self._is_finish_owner_gone = False
 
-    def add(self, number: int, owner: int, parent: Scope | None = None) -> PushedItem:
-        """Take note of an item that was pushed."""
-        item = self.items[number] = PushedItem(parent, number=number, owner=owner)
+    def add(self, number: int, owner: int, parent: Scope | None = None, size: int = 1) -> PushedItem:
+        """Take note of an item that was pushed, or of a chunk of so many."""
+        item = self.items[number] = PushedItem(parent, number=number, owner=owner, size=size)
+        self.in_flight += size
         if parent is not None:
             parent.alive += 1
         known = self._owners.get(owner)
@@ -81,6 +89,18 @@ class ItemResults:
             if self._length > 1:
                 item.order = Sequencer(self._length, (number,) + (0,) * (self._length - 1))
         return item
+
+    def split_off(self, item: PushedItem, count: int) -> PushedItem:
+        """Make the first pushes of a chunk, of which only one part is alive, an item of their own."""
+        first = PushedItem(None, 1, number=item.number, owner=item.owner, size=count, is_whole=item.is_whole)
+        item.number += count
+        item.size -= count
+        self.items[first.number], self.items[item.number] = first, item
+        owner = self._owners[item.owner]
+        owner.in_flight += 1
+        if self._ordered and not item.is_whole:
+            owner.items.insert(owner.items.index(item), first)
+        return first
 
     def came(self, key: Key, count: int | None, result: StreamResult | None, scope: Scope) -> None:
         """Take what the sinks have given for one key. A result counts in its scope until it is taken."""
@@ -145,9 +165,18 @@ class ItemResults:
     def taken(self, number: int, count: int) -> list[tuple[StreamResult, Scope]]:
         """Note that an owner has taken so many results. Returns them."""
         owner = self._owners.get(number)
-        return (
-            [] if owner is None else [owner.untaken.popleft() for _ in range(min(count, len(owner.untaken)))]
-        )
+        taken: list[tuple[StreamResult, Scope]] = []
+        while owner is not None and owner.untaken and count > 0:
+            result, scope = owner.untaken.popleft()
+            size = scope.size if isinstance(scope, PushedItem) else 1
+            if size > count:
+                assert isinstance(scope, PushedItem), "no generator has given a chunk"
+                first, rest = divided(result, count)
+                owner.untaken.appendleft((rest, scope))
+                result, scope = first, self.split_off(scope, count)
+            taken.append((result, scope))
+            count -= size
+        return taken
 
     def owner_gone(self, number: int) -> list[tuple[StreamResult, Scope]]:
         """Hand nothing out any more to an owner. Returns what it has not taken."""
@@ -163,6 +192,7 @@ class ItemResults:
     def forget(self, item: PushedItem) -> None:
         """Forget an item of which nothing is alive, and an owner that has no other."""
         del self.items[item.number]
+        self.in_flight -= item.size
         owner = self._owners[item.owner]
         owner.in_flight -= 1
         if not owner.in_flight:
@@ -177,9 +207,20 @@ class ItemResults:
         return self._oldest
 
 
+def divided(result: StreamResult, count: int) -> tuple[StreamResult, StreamResult]:
+    """Divide the result of a chunk behind its first items."""
+    assert not isinstance(result.outcome, ItemFailure), "a failure is that of one item"
+    first: dict[Vertex, bytes | Stored | ItemChunk | ItemSkipped] = {}
+    rest: dict[Vertex, bytes | Stored | ItemChunk | ItemSkipped] = {}
+    for sink, value in result.outcome.items():
+        assert isinstance(value, ItemChunk), "it is the result of one item"
+        first[sink], rest[sink] = part(value, 0, count), part(value, count, len(value.values))
+    return StreamResult(result.number, first), StreamResult(result.number + count, rest)
+
+
 def result_of(number: int, outcomes: Mapping[Vertex, ItemOutcome]) -> StreamResult | None:
     """The result, or None where all sinks were skipped."""
-    values: dict[Vertex, bytes | Stored | ItemSkipped] = {}
+    values: dict[Vertex, bytes | Stored | ItemChunk | ItemSkipped] = {}
     for sink, outcome in outcomes.items():
         if isinstance(outcome, ItemFailure):
             return StreamResult(number, outcome)

@@ -16,22 +16,27 @@ class Sequencer(Generic[EntryT]):
     def __init__(self, length: int, first: Key | None = None) -> None:
         self._length = length
         self._next: Key = first or (0,) * length
+        #: By position, each with the position that follows.
         self._held: dict[Key, tuple[Key, EntryT | None]] = {}
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, key: Key, count: int | None, entry: EntryT | None) -> list[EntryT]:
-        """Take an item or a closing, and give all that are in order now. None for one that does not come here: it is passed over."""
+    def add(self, key: Key, count: int | None, entry: EntryT | None, items: int = 1) -> list[EntryT]:
+        """Take an item, a chunk of so many items, or a closing, and give all that are in order now.
+
+        None for one that does not come here: it is passed over.
+        """
         position = key if count is None else position_of_closing(key, count, self._length)
+        after = position_after(key, self._length) if items == 1 else (key[0] + items,)
         if position == self._next and not self._held:
-            self._next = position_after(key, self._length)
+            self._next = after
             return [] if entry is None else [entry]
         assert position not in self._held, f"{key} has come before"
-        self._held[position] = key, entry
+        self._held[position] = after, entry
         in_order: list[EntryT] = []
         while (at := self._held.pop(self._next, None)) is not None:
-            self._next = position_after(at[0], self._length)
-            if at[1] is not None:
-                in_order.append(at[1])
+            self._next, held = at
+            if held is not None:
+                in_order.append(held)
         return in_order

@@ -1,8 +1,8 @@
 """One stage of a stream: the items that wait for it, and which of its workers gets which."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Final, cast
 
 from handoff_actors.core.stream.events import ItemOutcome, Stored
 from handoff_actors.core.stream.lane import Lane
@@ -10,7 +10,14 @@ from handoff_actors.core.stream.work import Work
 from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values, is_lost
 from handoff_actors.graph.stream_plan import StreamVertex
 from handoff_actors.moving_average import smoothed
-from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch, RunItem, ValueRow
+from handoff_actors.wire.messages.stage_rows import (
+    Generate,
+    GenerateMore,
+    RunBatch,
+    RunChunk,
+    RunItem,
+    ValueRow,
+)
 
 #: A worker is given about so much to do beyond what it works on, so that it never waits for a message.
 AHEAD_S: Final = 0.005
@@ -30,7 +37,10 @@ IDLE_S: Final = 10.0
 class StreamStage:
     """A stage's queue and workers."""
 
-    def __init__(self, vertex: StreamVertex, max_retries: int, window: int) -> None:
+    def __init__(
+        self, vertex: StreamVertex, max_retries: int, window: int, *, gives_keys: bool = False
+    ) -> None:
+        """`gives_keys`: its results go to a stage that takes them by key."""
         function = vertex.function
         self.vertex = vertex
         self.number = vertex.number
@@ -55,6 +65,8 @@ class StreamStage:
         self.result_nbytes: float | None = None
         self._window = window
         self._timeout_s = function.timeout
+        #: Several items may be one to it, for which its code is called one after the other.
+        self.takes_chunks = not gives_keys and _takes_chunks(vertex)
         self._batch_size = function.batch_size or (1 << 62)
         self._batch_timeout_s = function.batch_timeout
         #: Items that no worker has been given.
@@ -96,23 +108,22 @@ class StreamStage:
 
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
-        self.waiting += 1
+        self.waiting += work.size
         (self._queue_of(work) if self.is_keyed else self._queues[0]).add(work, now)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """Queue items again, in front."""
         for work in reversed(list(works)):
-            self.waiting += 1
+            self.waiting += work.size
             self._queue_of(work).put_back(work)
 
     def _queue_of(self, work: Work) -> WorkQueue:
         return self._queues[(work.lane_hash or 0) % len(self._queues)]
 
     def _pop(self, queue: WorkQueue) -> Work:
-        self.waiting -= 1
-        if not self.waiting:
-            self._waits_since = None
-        return queue.pop()
+        work = queue.pop()
+        self.waiting -= work.size
+        return work
 
     # --- Who gets what ------------------------------------------------------------------------------------------
 
@@ -137,32 +148,34 @@ class StreamStage:
 
     def _fill(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
         if len(lanes) > 1:
-            lanes.sort(key=lambda lane: len(lane.outstanding))
+            lanes.sort(key=attrgetter("held"))
         for place, lane in enumerate(lanes):
             if self.is_batched:
                 yield from self._give_batch(queue, lane, now, gate)
             elif queue:
-                share = -(-len(queue) // (len(lanes) - place))
+                share = -(-queue.items // (len(lanes) - place))
                 yield from self._give_share(queue, lane, min(share, self._room(lane)), now, gate)
 
     def _give_share(self, queue: WorkQueue, lane: Lane, share: int, now: float, gate: Gate) -> Iterator[Work]:
         is_tight = gate.nbytes_left <= 0
-        for _ in range(share):
+        while share > 0 and queue:
             if is_tight and not queue.bring_forward(gate):
                 return
             work = queue.first
             if work.is_suspect and lane.outstanding:
                 return
-            values = work.values
-            if not work.is_inline:
-                now_there = current_values(work, gate)
-                if now_there is None:
-                    return
-                if is_lost(now_there):
-                    yield self._pop(queue)
-                    continue
-                values = now_there
+            values = work.values if work.is_inline else current_values(work, gate)
+            if values is None:
+                return
             self._pop(queue)
+            if not work.is_inline and is_lost(values):
+                share -= 1
+                yield work
+                continue
+            if work.size > share:
+                work = self._split(work, share, gate)
+                values = work.values
+            share -= work.size
             self._give(work, values, lane, now, gate)
             if work.is_suspect:
                 return
@@ -190,7 +203,7 @@ class StreamStage:
     def _room(self, lane: Lane) -> int:
         if lane.suspects or not lane.is_usable:
             return 0
-        held = len(lane.outstanding)
+        held = lane.held
         if self.is_batched:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
         if self.is_generator:
@@ -211,7 +224,9 @@ class StreamStage:
 
     def _give(self, work: Work, values: list[ItemOutcome], lane: Lane, now: float, gate: Gate) -> None:
         rows = lane.value_rows(work, values)
-        if self.is_generator:
+        if work.size > 1:
+            lane.rows.append(RunChunk(work.number, cast("Sequence[bytes]", rows)))
+        elif self.is_generator:
             work.credit = 0
             work.credit = 1 if work.is_made_again else max(0, self._credit(work, gate))
             lane.rows.append(Generate(work.number, rows, work.given, work.credit))
@@ -267,25 +282,46 @@ class StreamStage:
     # --- Batches ------------------------------------------------------------------------------------------------
 
     def _give_batch(self, queue: WorkQueue, lane: Lane, now: float, gate: Gate) -> Iterator[Work]:
-        while len(queue) >= self._batch_size or self._is_batch_due(queue, now, gate):
+        while queue.items >= self._batch_size or self._is_batch_due(queue, now, gate):
             if not self._room(lane) or not queue.bring_forward(gate):
                 return
             if queue.first.is_suspect and lane.outstanding:
                 return
-            size = 1 if queue.first.is_suspect else self._batch_size
-            members: list[tuple[int, list[ValueRow]]] = []
-            while queue and len(members) < size and not (members and queue.first.is_suspect):
-                if (values := current_values(queue.first, gate)) is None:
-                    break
-                work = self._pop(queue)
+            works: list[Work] = []
+            members: list[tuple[int, Sequence[ValueRow]]] = []
+            for work, values in self._batch_of(queue, gate):
                 if is_lost(values):
                     yield work
                     continue
+                works.append(work)
                 members.append((work.number, lane.value_rows(work, values)))
                 self.hold(work, lane, now)
             if not members:
                 return
-            lane.rows.append(RunBatch(members))
+            lane.rows.append(RunBatch(members, tuple([work.number for work in works if work.size > 1])))
+
+    def _batch_of(self, queue: WorkQueue, gate: Gate) -> Iterator[tuple[Work, list[ItemOutcome]]]:
+        """Take the items of the next batch off a queue, each with its values, of which one may be lost for good."""
+        room = 1 if queue.first.is_suspect else self._batch_size
+        is_first = True
+        while queue and room > 0 and (is_first or not queue.first.is_suspect):
+            values = current_values(queue.first, gate)
+            if values is None:
+                return
+            work = self._pop(queue)
+            if work.size > room:
+                work = self._split(work, room, gate)
+                values = work.values
+            is_taken = not is_lost(values)
+            room -= work.size * is_taken
+            is_first = is_first and not is_taken
+            yield work, values
+
+    def _split(self, work: Work, count: int, gate: Gate) -> Work:
+        """Take the first items off a chunk that was in front of its queue, where the rest is put back."""
+        first = gate.split_off(work, count)
+        self.put_back([work])
+        return first
 
     def _is_batch_due(self, queue: WorkQueue, now: float, gate: Gate) -> bool:
         due_at = queue.batch_due_at(self._batch_timeout_s)
@@ -369,3 +405,10 @@ class StreamStage:
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
+
+
+def _takes_chunks(vertex: StreamVertex) -> bool:
+    """True if items of a stage need not be known one by one: for a time limit, a key, or the results of a generator."""
+    function = vertex.function
+    is_special = vertex.is_generator or vertex.is_async or function.timeout is not None
+    return not is_special and function.key is None

@@ -139,6 +139,8 @@ class StageWorkers:
         # One that was to move starts elsewhere, whatever has ended it.
         lane.is_closing = lane.is_closing and not (lane.is_moving and not self._draining.is_closing)
         node, works = lane.node, lane.lose()
+        # Which of them has killed it is not known.
+        works = [single for work in works for single in self._flow.singles(work)]
         if works and works[0].is_finish:
             return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage, node) if is_blamed else (works, [])

@@ -6,7 +6,7 @@ values are in the machine itself.
 
 from typing import TYPE_CHECKING
 
-from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, ItemSkipped, Stored
+from handoff_actors.core.stream.events import ItemChunk, ItemFailure, ItemOutcome, ItemSkipped, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,9 @@ class StreamValues:
         if isinstance(value, bytes):
             self.nbytes += len(value) * users
             return
+        if isinstance(value, ItemChunk):
+            self.nbytes += value.nbytes * users
+            return
         if not isinstance(value, Stored):
             return
         self.nbytes += value.nbytes
@@ -54,6 +57,9 @@ class StreamValues:
         """Note that one of the users of a value needs it no more."""
         if isinstance(value, bytes):
             self.nbytes -= len(value)
+            return
+        if isinstance(value, ItemChunk):
+            self.nbytes -= value.nbytes
             return
         pending: list[ItemOutcome] = [value]
         while pending:

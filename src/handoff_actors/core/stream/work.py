@@ -1,4 +1,4 @@
-"""One call of a stage's code: an item with the values that it takes there, until it has ended."""
+"""One call of a stage's code: an item with the values that it takes there, until it has ended. For a chunk, a call for each item."""
 
 from collections.abc import Sequence
 
@@ -22,6 +22,8 @@ class Work(Struct, eq=False):
     lane_hash: int | None = None
     #: None of its values is in a store.
     is_inline: bool = False
+    #: The number of its items: more than one where its only value is a chunk.
+    size: int = 1
     #: How often the code has raised, or was stopped at its time limit.
     failures: int = 0
     #: How often it was alone on a worker that died.

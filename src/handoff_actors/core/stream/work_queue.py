@@ -28,6 +28,9 @@ class Gate(Protocol):
     def current(self, value: ItemOutcome) -> ItemOutcome | None:
         """Find the outcome that stands for a value now; None while it is being made again."""
 
+    def split_off(self, work: Work, count: int) -> Work:
+        """Take the first items off a chunk."""
+
     def is_last(self, stage: Vertex) -> bool:
         """True if nothing more can come to a stage before something that it has already is out."""
 
@@ -36,6 +39,8 @@ class WorkQueue:
     """Items in the order in which they are to be done."""
 
     def __init__(self) -> None:
+        #: The number of all items here.
+        self.items = 0
         self._works: deque[Work] = deque()
         #: In front of all others, as some of these may wait for what comes of them.
         self._made_again: deque[Work] = deque()
@@ -53,12 +58,14 @@ class WorkQueue:
 
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
+        self.items += work.size
         work.queued_at = self._last_at = now
         self._works.append(work)
         self._numbers.add(work.key[0])
 
     def put_back(self, work: Work) -> None:
         """Queue an item again, in front; or one whose result is to be made again."""
+        self.items += work.size
         if work.is_made_again:
             self._made_again.appendleft(work)
         else:
@@ -68,9 +75,11 @@ class WorkQueue:
     def pop(self) -> Work:
         """Take the item in front."""
         if self._made_again:
-            return self._made_again.popleft()
-        work = self._works.popleft()
-        self._numbers.discard(work.key[0])
+            work = self._made_again.popleft()
+        else:
+            work = self._works.popleft()
+            self._numbers.discard(work.key[0])
+        self.items -= work.size
         return work
 
     def bring_forward(self, gate: Gate) -> bool:

@@ -28,12 +28,30 @@ class RunItem(NamedTuple):
     tag: int = 1
 
 
+class RunChunk(NamedTuple):
+    """Call the code with the only value of each of several items, a chunk; answered by one or more `ChunkEnded`."""
+
+    number: int
+    values: Sequence[bytes]
+    tag: int = 7
+
+
 class RunBatch(NamedTuple):
-    """Call the code once with a list of items; answered by an entry of `ItemsEnded` for each."""
+    """Call the code once with a list of items; answered by an entry of `ItemsEnded` for each, and `ChunkEnded` for each chunk."""
 
     #: Each with its number and its values.
     items: "Sequence[tuple[int, Sequence[ValueRow]]]"
+    #: The numbers of those among them that are chunks.
+    chunks: Sequence[int] = ()
     tag: int = 2
+
+    @property
+    def values(self) -> "list[Sequence[ValueRow]]":
+        """The values of each item, also of those in chunks."""
+        flat: list[Sequence[ValueRow]] = []
+        for number, values in self.items:
+            flat += [(value,) for value in values] if number in self.chunks else [values]
+        return flat
 
 
 class Generate(NamedTuple):
@@ -71,7 +89,7 @@ class CloseStage(NamedTuple):
     tag: int = 6
 
 
-ToStage = RunItem | RunBatch | Generate | GenerateMore | FinishStage | CloseStage
+ToStage = RunItem | RunChunk | RunBatch | Generate | GenerateMore | FinishStage | CloseStage
 
 # --- Stage to app -----------------------------------------------------------------------------------------------------
 
@@ -105,6 +123,17 @@ class ItemsEnded(NamedTuple):
     tag: int = 2
 
 
+class ChunkEnded(NamedTuple):
+    """The next items of a chunk have ended, in this order."""
+
+    number: int
+    outcomes: "Sequence[OutcomeRow]"
+    #: As in `ItemsEnded`.
+    seconds: float
+    has_replaced_state: bool
+    tag: int = 4
+
+
 class Generated(NamedTuple):
     """Results of a generator, in order. The first behind those that were skipped or sent before."""
 
@@ -120,4 +149,4 @@ class Generated(NamedTuple):
     tag: int = 3
 
 
-FromStage = StageReady | ItemsEnded | Generated
+FromStage = StageReady | ItemsEnded | ChunkEnded | Generated

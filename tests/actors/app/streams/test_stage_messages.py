@@ -11,6 +11,7 @@ from handoff_actors.core.stream.events import (
     ItemFailure,
     LanePlace,
     LaneUp,
+    StageChunkEnded,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -20,6 +21,7 @@ from handoff_actors.core.stream.events import (
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.stage_rows import (
+    ChunkEnded,
     FromStage,
     Generated,
     ItemsEnded,
@@ -60,6 +62,20 @@ def test_every_outcome_of_an_item_is_told_apart() -> None:
             0.5,
             has_replaced_state=True,
         )
+    ]
+
+
+def test_outcomes_of_a_chunk_are_in_order() -> None:
+    outcomes: list[OutcomeRow] = [b"value", (99, 1000), None, FAILURE]
+
+    assert events(
+        ChunkEnded(1, [b"a", b"b"], 0.5, has_replaced_state=True),
+        ChunkEnded(1, outcomes, 0.5, has_replaced_state=False),
+    ) == [
+        StageChunkEnded(PLACE, 1, (b"a", b"b"), 0.5, has_replaced_state=True),
+        StageChunkEnded(
+            PLACE, 1, [b"value", Stored(99, 1000, "n1"), SKIPPED, ItemFailure(*FAILURE, node="n1")], 0.5
+        ),
     ]
 
 

@@ -80,7 +80,7 @@ class Stream:
         assert owner == 0
         self.results += results
 
-    def item_out(self, owner: int) -> None:
+    def items_out(self, owner: int, count: int) -> None:
         assert owner == 0
 
     def room_freed(self) -> None:
@@ -130,7 +130,7 @@ async def test_items_that_one_turn_of_the_loop_pushes_are_counted_at_once_and_se
     stream: Stream,
 ) -> None:
     room = 0
-    while stream.actor.has_room:
+    while stream.actor.has_room():
         assert stream.actor.push(0, [(b"in", ())]) == room
         room += 1
     await asyncio.sleep(0)
@@ -145,7 +145,7 @@ async def test_room_that_comes_before_what_was_pushed_is_handed_over_is_told_of(
     [(_, row), *_] = await stream.rows()
     assert isinstance(row, RunItem)
     stream.actor.push(0, [(b"in", ())])
-    assert not stream.actor.has_room
+    assert not stream.actor.has_room()
 
     stream.say(ItemsEnded([(row.number, None, ())], 0.1, has_replaced_state=False))
     stream.room_was_freed = False

@@ -1,7 +1,7 @@
 """Translates between the messages of stages and the events of a stream's machine."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import assert_never, cast
 
 from handoff_actors.core.stream.events import (
     SKIPPED,
@@ -10,6 +10,7 @@ from handoff_actors.core.stream.events import (
     ItemOutcome,
     LanePlace,
     LaneUp,
+    StageChunkEnded,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -18,6 +19,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.errors import RemoteProtocolError
 from handoff_actors.wire.messages.stage_rows import (
+    ChunkEnded,
     Generated,
     ItemsEnded,
     OutcomeRow,
@@ -46,6 +48,9 @@ def _events_of(name: str, message: StageOutput | StageInputLost) -> Sequence[Str
             case ItemsEnded(ends, seconds, has_replaced_state):
                 ended = [StageEnd(number, _outcome_of(value, name), keys) for number, value, keys in ends]
                 events.append(StageEnded(place, ended, seconds, has_replaced_state))
+            case ChunkEnded(number, outcomes, seconds, has_replaced_state):
+                came = _outcomes_of(outcomes, name)
+                events.append(StageChunkEnded(place, number, came, seconds, has_replaced_state))
             case Generated():
                 events.append(_generated(place, row))
             case StageReady(stage, lane):
@@ -61,6 +66,13 @@ def _generated(place: LanePlace, row: Generated) -> StageGenerated:
     return StageGenerated(
         place, row.number, results, row.is_end, failure, row.seconds, row.has_replaced_state
     )
+
+
+def _outcomes_of(rows: Sequence[OutcomeRow], node: str) -> Sequence[ItemOutcome]:
+    # Most often these are values and nothing else, and they are many.
+    if set(map(type, rows)) == {bytes}:
+        return cast("Sequence[bytes]", rows)
+    return [_outcome_of(row, node) for row in rows]
 
 
 def _outcome_of(row: OutcomeRow, node: str) -> ItemOutcome:

@@ -73,8 +73,11 @@ class StreamActor:
         self._listener = listener
         self._next_index = FIRST_PUSHED_INDEX
         self._loop = asyncio.get_running_loop()
-        #: Items that the machine does not have yet.
+        #: Items that the machine does not have yet, and how many more it has room for; None: that may have changed.
         self._new: list[NewItem] = []
+        self._room: int | None = None
+        #: The number of the first of these items.
+        self._first_number = 0
         #: Values in the app that are not dropped yet.
         self._pushed: set[Index] = set()
         self._outbox = StageOutbox(run, host.send)
@@ -88,32 +91,48 @@ class StreamActor:
     def feed(self, event: StreamEvent) -> None:
         """Have the machine handle an event, after what was pushed before."""
         self._hand_over()
+        self._tell(event)
+
+    def _tell(self, event: StreamEvent) -> None:
+        self._room = None
         self._driver.feed(event)
 
-    @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
-        return len(self._new) < self._machine.room
+        if self._room is None:
+            self._room = self._machine.room - len(self._new)
+        return self._room > 0
 
     def push(self, owner: int, values: Sequence[tuple[bytes, Sequence[int]]]) -> int:
-        """Push an item, and return its number: for each input its encoded value, and the hashes of its keys."""
-        number = self._machine.next_number + len(self._new)
+        """Push an item, for which there is room, and return its number.
+
+        `values` are for each input its encoded value, and the hashes of its keys.
+        """
         if not self._new:
             # Whatever one turn of the loop pushes is handed over together: the machine looks at all stages each time.
             self._loop.call_soon(self._hand_over)
-        placed = [(self._placed(value), keys) for value, keys in values]
-        self._new.append(NewItem(number, owner, placed))
-        if any(isinstance(value, Stored) for value, _ in placed):
-            # Whether there is room for another depends on the bytes of this one.
-            self._hand_over()
+            self._first_number = self._machine.next_number
+        number = self._first_number + len(self._new)
+        if self._room is not None:
+            self._room -= 1
+        for value, _ in values:
+            if len(value) > self._inline_limit:
+                self._new.append(
+                    NewItem(number, owner, [(self._placed(each), keys) for each, keys in values])
+                )
+                # Whether there is room for another depends on the bytes of this one.
+                self._hand_over()
+                return number
+        self._new.append(NewItem(number, owner, values))
         return number
 
     def _hand_over(self) -> None:
         new, self._new = self._new, []
+        self._room = None
         if new:
-            self._driver.feed(Pushed(new))
+            self._tell(Pushed(new))
             self._outbox.flush()
-            if self.has_room:
+            if self.has_room():
                 # The machine, which has not been full, does not know that somebody was told to wait meanwhile.
                 self._listener.room_freed()
 
@@ -140,7 +159,7 @@ class StreamActor:
         # An answer most often brings the next stage its item, which must not wait for a turn of the loop.
         self._outbox.hold()
         for event in events:
-            self._driver.feed(event)
+            self._tell(event)
             if isinstance(event, LaneUp):
                 self._listener.lane_up(event.stage, event.lane, name)
         self._outbox.flush()
@@ -148,7 +167,7 @@ class StreamActor:
 
     def node_lost(self, name: str) -> None:
         """Take note that a node is gone."""
-        self._driver.feed(NodeGone(name))
+        self._tell(NodeGone(name))
         self._fetches.look()
 
     def fail(self, error: HandoffError) -> None:
@@ -158,7 +177,7 @@ class StreamActor:
 
     def close(self) -> None:
         """End the stream at once. Its workers end with their run."""
-        self._driver.feed(AbortStream())
+        self._tell(AbortStream())
         self._driver.close()
         for index in self._pushed:
             self._values.pop(index, None)
@@ -166,9 +185,9 @@ class StreamActor:
 
     def _lane_ended(self, stage: Vertex, lane: int, error: HandoffError | None) -> None:
         if error is None:
-            self._driver.feed(LaneClosed(stage, lane))
+            self._tell(LaneClosed(stage, lane))
         else:
-            self._driver.feed(LaneLost(stage, lane, error, _is_loss(error)))
+            self._tell(LaneLost(stage, lane, error, _is_loss(error)))
 
     def _perform(self, effect: StreamEffect) -> None:  # noqa: C901 - one table
         # Each case is a question: first those that every item brings.
@@ -177,9 +196,10 @@ class StreamActor:
                 self._outbox.add(place, rows, self._located(needs) if needs else ())
             case ResultsReady(owner, results):
                 self._listener.results_ready(owner, results)
-            case ItemOut(owner):
-                self._listener.item_out(owner)
+            case ItemOut(owner, _, count):
+                self._listener.items_out(owner, count)
             case PushRoomFreed():
+                self._room = None
                 self._listener.room_freed()
             case DropValues(values):
                 self._drop(values)

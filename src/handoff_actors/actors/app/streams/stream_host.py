@@ -52,7 +52,7 @@ class StreamListener(Protocol):
     def results_ready(self, owner: int, results: Sequence[StreamResult]) -> None:
         """Take results of an owner, in order. Each is in flight until the machine is told that it is `Taken`."""
 
-    def item_out(self, owner: int) -> None:
+    def items_out(self, owner: int, count: int) -> None:
         """Take note that no more results of an item of an owner come."""
 
     def room_freed(self) -> None:

@@ -1,21 +1,30 @@
 """The answers of a lane. Those of fast items share a message; those of slow ones leave at once."""
 
 from collections.abc import Sequence
+from itertools import islice
 from time import perf_counter
 from typing import Final
 
 from handoff_actors.moving_average import UNKNOWN, peak_smoothed
-from handoff_actors.wire.messages.stage_rows import FailureRow, FromStage, Generated, ItemsEnded, OutcomeRow
+from handoff_actors.wire.messages.stage_rows import (
+    ChunkEnded,
+    FailureRow,
+    FromStage,
+    Generated,
+    ItemsEnded,
+    OutcomeRow,
+    RunBatch,
+)
 from handoff_actors.workers.child.stage.channel import StageChannel
 from handoff_actors.workers.child.stage.results import StageResults
 from handoff_actors.workers.stage_protocol import content_of
 
 #: An answer waits for the next one only if that is expected to take less than this,
-_FAST_S: Final = 200e-6
+FAST_S: Final = 200e-6
 #: no longer than this,
 _HOLD_S: Final = 1e-3
 #: and while values of so few bytes wait.
-_MOST_NBYTES: Final = 256 * 1024
+MOST_NBYTES: Final = 256 * 1024
 #: How quickly the estimate follows when items get faster.
 _DECAY: Final = 0.2
 
@@ -53,6 +62,39 @@ class Answers:
         for _, outcome, _ in ends:
             if type(outcome) is bytes:
                 self._nbytes += len(outcome)
+        self._seconds_of_one(seconds)
+
+    def batch_ended(
+        self,
+        batch: RunBatch,
+        outcomes: Sequence[tuple[OutcomeRow, Sequence[int]]],
+        began_at: float,
+        now: float,
+    ) -> None:
+        """Add the items of a batch, also those in chunks, with the outcomes of all in order."""
+        self._usual_s = peak_smoothed(self._usual_s, now - began_at, _DECAY)
+        each_s = (now - began_at) / max(1, len(outcomes))
+        left = iter(outcomes)
+        for number, values in batch.items:
+            if number in batch.chunks:
+                self._close_ends()
+                own = [outcome for outcome, _ in islice(left, len(values))]
+                seconds = each_s * len(own)
+                self._rows.append(ChunkEnded(number, own, seconds, self.has_replaced_state))
+            else:
+                self._ends.append((number, *next(left)))
+                self._seconds += each_s
+        self._nbytes += sum(len(outcome) for outcome, _ in outcomes if type(outcome) is bytes)
+
+    def chunk_ended(
+        self, number: int, outcomes: Sequence[OutcomeRow], seconds: float, slowest_s: float
+    ) -> None:
+        """Add items of a chunk, with the time that the code took for all of them, and for the slowest."""
+        self._close_ends()
+        self._rows.append(ChunkEnded(number, outcomes, seconds, self.has_replaced_state))
+        self._seconds_of_one(slowest_s)
+
+    def _seconds_of_one(self, seconds: float) -> None:
         self._usual_s = peak_smoothed(self._usual_s, seconds, _DECAY)
 
     def generated(
@@ -75,12 +117,17 @@ class Answers:
 
     def send_if_due(self, now: float) -> None:
         """Send what must not wait for the next item."""
-        if self._usual_s > _FAST_S or now - self._since >= _HOLD_S or self._nbytes > _MOST_NBYTES:
+        if self._usual_s > FAST_S or now - self._since >= _HOLD_S or self._nbytes > MOST_NBYTES:
             self.flush()
+
+    @property
+    def due_at(self) -> float:
+        """The time at which what waits, and what comes until then, is to be sent; 0: at once, as items are slow."""
+        return 0.0 if self._usual_s > FAST_S else self._since + _HOLD_S
 
     def is_held_too_long(self, now: float, usual_s: float) -> bool:
         """Tell whether results of a generator must not wait for its next one, which usually takes that long."""
-        return usual_s > _FAST_S or now - self._since >= _HOLD_S
+        return usual_s > FAST_S or now - self._since >= _HOLD_S
 
     def flush(self) -> None:
         """Send all that waits."""

@@ -31,6 +31,11 @@ class Arguments:
             for place, recipe in enumerate(recipes)
         )
 
+    @property
+    def is_one_value(self) -> bool:
+        """True if the code gets just the one value that comes."""
+        return self._are_plain and len(self._recipes) == 1
+
     def of(self, rows: Sequence[ValueRow], call: Caller) -> list[Any]:
         """Give the arguments for these values. Raises UserRaised, InlineSkipped, InputNotStored, SerializationError."""
         values = self._values(rows)

@@ -15,6 +15,7 @@ from handoff_actors.wire.messages.stage_rows import (
     Generate,
     GenerateMore,
     RunBatch,
+    RunChunk,
     RunItem,
     StageReady,
     ToStage,
@@ -137,6 +138,7 @@ class _AsyncLane:
             if isinstance(row, GenerateMore):
                 self._generate_more(row)
                 continue
+            assert not isinstance(row, RunChunk), "items of a coroutine function are known one by one"
             self._create_task(self._work_on(row))
 
     def _create_task(self, work: Coroutine[Any, Any, None]) -> None:

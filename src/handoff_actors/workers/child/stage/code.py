@@ -38,6 +38,11 @@ class StageCode:
         self.answers = Answers(channel, self.results)
         self._arguments = Arguments(spec.args, channel)
 
+    @property
+    def takes_value_alone(self) -> bool:
+        """True if the code is called with the value of an item, its keywords, and nothing else, and gives just its result."""
+        return self._takes_values_alone and self._arguments.is_one_value and not self.spec.keys
+
     # --- Calls --------------------------------------------------------------------------------------------------
 
     def args(self, values: Sequence[ValueRow], call: Caller) -> list[Any]:
