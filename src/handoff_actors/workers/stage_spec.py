@@ -40,7 +40,7 @@ class StageSpec(NamedTuple):
 
     stage: int
     lane: int
-    #: For people: the id of the function.
+    #: For people: the id of the function, as its repr.
     name: str
     code: Code
     args: tuple[Recipe, ...]
