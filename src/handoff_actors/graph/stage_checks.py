@@ -63,10 +63,14 @@ def check_stage_code(function: Function, arguments: StageArguments, producers: S
         )
         raise InvalidFunctionError(function.id, reason)
     _check_key(function, arguments, producers)
+    if is_batched(function) and arguments.names:
+        reason = f"takes a result by name, as {arguments.names[0]}, and a batch is a list of tuples: pass results by position"
+        raise InvalidFunctionError(function.id, reason)
     has_state = function.init is not None
-    own = 1 if is_batched(function) or arguments.as_list else len(arguments.args)
+    is_list = is_batched(function) or arguments.as_list
+    own = 1 if is_list else len(arguments.args) - len(arguments.names)
     count = has_state + own + len(arguments.extra_args)
-    check_stage_call(function.id, "code", function.code, count, arguments.kwargs)
+    check_stage_call(function.id, "code", function.code, count, [*arguments.names, *arguments.kwargs])
     for name in ("finish", "close", "key"):
         code = getattr(function, name)
         if code is not None:

@@ -79,6 +79,37 @@ def count(total: int, number: int) -> tuple[int, int]:
     return total + number, total + number
 
 
+def minus(minuend: int, subtrahend: int) -> int:
+    return minuend - subtrahend
+
+
+def count_without(total: int, number: int, *, left_out: int) -> tuple[int, int]:
+    return total + number - left_out, total
+
+
+def scaled(batch: list[tuple[int]], factor: int, summand: int) -> list[int]:
+    return [factor * number + summand for (number,) in batch]
+
+
+def shown_devices(_number: int) -> str | None:
+    time.sleep(0.01)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def wait_for_file(number: int, path: str) -> int:
+    deadline = time.monotonic() + 10
+    while not Path(path).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return number
+
+
+def touch_at(number: int, last: int, path: str) -> int:
+    if number == last:
+        Path(path).touch()
+    return number
+
+
 def total_at_last(total: int) -> list[int]:
     return [-total]
 
