@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -379,3 +379,40 @@ async def test_pipeline_is_used_once(app: App) -> None:
 
     with pytest.raises(handoff.HandoffError, match="before"):
         await pipeline.__aenter__()
+
+
+async def test_watermark_says_up_to_which_push_everything_is_out(app: App) -> None:
+    async with app.session.stream(chain(stages.keep_even)) as pipeline:
+        assert pipeline.watermark == 0
+        for number in range(6):
+            await pipeline.push(number)
+        assert pipeline.watermark == 0
+        iterator = aiter(pipeline)
+        assert await anext(iterator) == 0
+        assert await anext(iterator) == 2
+        # The one behind has no result.
+        assert pipeline.watermark in {3, 4}
+        await pipeline.drain()
+        assert pipeline.watermark == 4
+        assert await anext(iterator) == 4
+        assert pipeline.watermark == 6
+
+
+async def test_pipeline_says_which_event_loop_it_belongs_to(app: App) -> None:
+    async with app.session.stream(chain(stages.increment)) as pipeline:
+        await pipeline.push(1)
+
+        async def refused(use: Callable[[], Awaitable[object]]) -> None:
+            with pytest.raises(handoff.HandoffError, match="run_coroutine_threadsafe"):
+                await use()
+
+        uses: list[Callable[[], Awaitable[object]]] = [
+            lambda: pipeline.push(2),
+            lambda: pipeline.call(2),
+            lambda: anext(pipeline.map([2]).__aiter__()),
+            lambda: anext(aiter(pipeline)),
+            pipeline.drain,
+        ]
+        for use in uses:
+            await asyncio.to_thread(asyncio.run, refused(use))
+        assert await pipeline.call(3) == 4

@@ -160,10 +160,31 @@ class GoingStream:
         """Report on the stages."""
         return report_on(self.machine, clock() - self._began_at, self._in_flight)
 
+    @property
+    def has_room(self) -> bool:
+        """True if another item may be pushed now."""
+        return self.actor.has_room
+
+    @property
+    def watermark(self) -> int:
+        """The number of the first push of which something is still to be taken."""
+        self._tell_taken()
+        waiting = [outlet.oldest for outlet in self._outlets.values()]
+        return min([self.machine.watermark, *(each for each in waiting if each is not None)])
+
+    def check_loop(self) -> None:
+        """Raise HandoffError in another event loop: nothing would wake those who wait there."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise HandoffError(
+                "the pipeline belongs to the event loop of its block, and this is another one: in another thread, use"
+                " asyncio.run_coroutine_threadsafe(pipeline.call(value), loop).result(), with that loop"
+            )
+
     # --- Items --------------------------------------------------------------------------------------------------
 
     def new_outlet(self) -> Outlet:
-        """Begin to hand out results to somebody. `let_go` ends it."""
+        """Begin to hand out results to somebody. `let_go` ends it. Raises HandoffError as `check_loop`."""
+        self.check_loop()
         outlet = Outlet(next(self._owners), self)
         self._outlets[outlet.owner] = outlet
         return outlet
@@ -177,7 +198,8 @@ class GoingStream:
             outlet.drop()
 
     async def push(self, outlet: Outlet, item: EncodedItem) -> int:
-        """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more."""
+        """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more, and as `check_loop`."""
+        self.check_loop()
 
         def push() -> int:
             # Before the machine has it, which may hand it out at once.

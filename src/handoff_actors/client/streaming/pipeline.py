@@ -200,6 +200,7 @@ class Pipeline:
         :raises HandoffError: The pipeline has failed.
         """
         stream = self._going()
+        stream.check_loop()
         stream.drain()
         await stream.until_drained()
 
@@ -209,6 +210,15 @@ class Pipeline:
     def report(self) -> PipelineReport:
         """The report on the stages, as they are now: items, items per second, what each waits for, and the bottleneck."""
         return self._going().report()
+
+    @property
+    def watermark(self) -> int:
+        """The number of the first push that is not out: of all before it the results have been taken, or there are none.
+
+        For a source with offsets, to be committed once your loop has dealt with what it has taken. Items of `map` and `call` are
+        numbered together with pushes.
+        """
+        return self._going().watermark
 
     def explain(self) -> list[WorkerExplanation]:
         """Explain where each worker of each stage is, and what it waits for."""
@@ -239,6 +249,7 @@ class PipelineIterator:
     @inside_hidden
     async def __anext__(self) -> Any:
         outlet = self._stream.plain
+        self._stream.check_loop()
         arrival = None if self.is_closed else await outlet.next()
         if arrival is None:
             self.is_closed = True
