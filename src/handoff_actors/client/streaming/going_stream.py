@@ -16,6 +16,7 @@ from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
 from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
+from handoff_actors.client.streaming.untaken import Untaken
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
@@ -59,6 +60,7 @@ class GoingStream:
         self._outlets: dict[int, Outlet] = {}
         #: For what is pushed by itself, and for what stages give at the end.
         self.plain = self.new_outlet()
+        self.untaken = Untaken()
         #: The first workers of the stages, as far as they are not up yet.
         self._starting: set[tuple[Vertex, int]] = set()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -120,6 +122,7 @@ class GoingStream:
         for outlet in list(self._outlets.values()):
             outlet.free()
         self.actor.feed(DrainStream())
+        self.untaken.finish_begins_at = self.machine.next_number
 
     async def until_drained(self) -> None:
         """Wait until all is out, and all stages have ended. Raises HandoffError if the stream fails before that."""
@@ -197,6 +200,13 @@ class GoingStream:
                 self.actor.feed(OwnerGone(outlet.owner))
             outlet.drop()
 
+    def drop_rest(self) -> None:
+        """Take what pushes and `finish` give from now on, in the place of whoever would iterate, and count it in `untaken`."""
+        if self._outlets.pop(self.plain.owner, None) is not None:
+            rest = self.plain.drop()
+            self.untaken.add(rest)
+            self.taken(self.plain.owner, sum(not arrival.is_taken for arrival in rest))
+
     async def push(self, outlet: Outlet, item: EncodedItem) -> int:
         """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more, and as `check_loop`."""
         self.check_loop()
@@ -238,6 +248,9 @@ class GoingStream:
         """See StreamListener."""
         outlet = self._outlets.get(owner)
         if outlet is None:
+            # Whoever leaves `call` or `map` early knows of it.
+            if owner == self.plain.owner:
+                self.untaken.add(results)
             self.taken(owner, len(results))
         else:
             outlet.arrived(results)
