@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -95,6 +96,21 @@ async def test_map_takes_no_more_from_an_endless_source_than_there_is_room(app: 
 
     assert first == list(range(1, 21))
     assert len(taken) < 40
+
+
+async def test_results_do_not_wait_behind_a_source_that_blocks(app: App) -> None:
+    taken: list[int] = []
+
+    def camera() -> Iterator[int]:
+        for number in range(20):
+            time.sleep(0.02)
+            taken.append(number)
+            yield number
+
+    async with app.session.stream(chain(stages.increment, stages.double)) as pipeline:
+        ahead = [len(taken) - item // 2 async for item in pipeline.map(camera()) if len(taken) < 20]
+
+    assert min(ahead) <= 2
 
 
 async def test_map_reads_async_sources_and_passes_on_what_they_raise(app: App) -> None:

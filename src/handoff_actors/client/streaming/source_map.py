@@ -11,6 +11,9 @@ from handoff_actors.client.streaming.outlet import Arrival, Outlet
 
 #: Seconds for which items are taken from a source that never waits, before anything else gets its turn.
 FILLS_FOR_S: Final = 0.01
+#: Seconds for everything else. One turn of the loop would not do, as an item takes several on its way from stage to stage, and a
+#: source that blocks for each item, such as a camera, leaves no others.
+RESTS_FOR_S: Final = 0.001
 
 Source = Iterable[Any] | AsyncIterable[Any]
 
@@ -55,7 +58,7 @@ async def _feed(
         for item in source:
             await stream.push(outlet, encode(item))
             if clock() > holds_loop_until:
-                await asyncio.sleep(0)
+                await asyncio.sleep(RESTS_FOR_S)
                 holds_loop_until = clock() + FILLS_FOR_S
     finally:
         outlet.fed()
