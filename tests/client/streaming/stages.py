@@ -138,6 +138,18 @@ def die_once_at(number: int, at: int, marker: str) -> int:
     return number
 
 
+def up_to_dying_once(number: int, marker: str) -> Iterator[int]:
+    for each in range(number):
+        yield die_once_at(each, 25, marker)
+
+
+def seen_before(seen: list[int], number: int, marker: str) -> tuple[list[int], list[int]]:
+    """Give the items before this one. The worker dies at the third."""
+    before = list(seen)
+    seen.append(die_once_at(number, 2, marker))
+    return before, seen
+
+
 def die_at_seven(number: int) -> int:
     if number == 7:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -288,6 +288,28 @@ async def test_pipelines_side_by_side_keep_their_items_apart(app: App) -> None:
     assert both == [6, 10]
 
 
+async def test_busy_pipeline_leaves_room_for_another_one_and_for_runs(app: App) -> None:
+    results = 0
+
+    async def keep_busy(pipeline: handoff.Pipeline) -> None:
+        nonlocal results
+        async for _ in pipeline.map(itertools.count()):
+            results += 1
+
+    async with (
+        app.session.stream(chain(stages.increment), in_flight=1000) as busy,
+        app.session.stream(chain(stages.double)) as other,
+    ):
+        keeping = asyncio.ensure_future(keep_busy(busy))
+        async with asyncio.timeout(10):
+            for number in range(10):
+                assert await other.call(number) == 2 * number
+                assert await app.call(stages.increment, number) == number + 1
+        assert results > 10
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
 async def test_report_names_the_bottleneck(app: App) -> None:
     async with app.session.stream(chain(stages.increment, stages.slow)) as pipeline:
         async for _ in pipeline.map(range(30)):
