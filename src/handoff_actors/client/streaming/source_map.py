@@ -2,18 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
+from handoff_actors.client.growing.session_calls import FILLS_FOR_S, RESTS_FOR_S
 from handoff_actors.client.process.tracebacks import ON_PURPOSE, hide_inside
 from handoff_actors.client.streaming.going_stream import GoingStream
 from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.outlet import Arrival, Outlet
-
-#: Seconds for which items are taken from a source that never waits, before anything else gets its turn.
-FILLS_FOR_S: Final = 0.01
-#: Seconds for everything else. One turn of the loop would not do, as an item takes several on its way from stage to stage, and a
-#: source that blocks for each item, such as a camera, leaves no others.
-RESTS_FOR_S: Final = 0.001
 
 Source = Iterable[Any] | AsyncIterable[Any]
 
