@@ -355,6 +355,10 @@ def test_a_stage_without_inputs_would_never_be_called(functions: list[Function])
 REFUSED: dict[str, tuple[Function, str]] = {
     "when": (stage("f", "x", when=["x"]), "when is an option of runs: .*SKIP"),
     "run_if": (stage("f", "x", run_if="always"), "run_if='always' is an option of runs: .* ItemError"),
+    "retry_backoff": (
+        stage("f", "x", max_retries=2, retry_backoff=(1.0, 2.0, 5.0)),
+        "retry_backoff is an option of runs, .* at once",
+    ),
     "cache": (stage("f", "x", cache=60), "cache is an option of runs"),
     "batched generator": (
         stage("f", "x", code=spread, batch_size=2),
@@ -419,14 +423,54 @@ def test_a_batch_and_a_state_are_arguments() -> None:
     assert plan.vertices[2].is_batched
 
 
-def test_results_are_passed_by_position() -> None:
+def test_results_may_be_passed_by_name() -> None:
+    dag = DAG()
+    x, y = dag.call(None, type="input", id="x"), dag.call(None, type="input", id="y")
+    dag.call(add, x, 1, named=y, other=2, listed=[x])
+
+    own = arguments(dag)
+
+    first, named, listed = own.args
+    assert (first, named) == (ResultOf("x"), ResultOf("y"))
+    assert isinstance(listed, Filled)
+    assert own.names == ("named", "listed")
+    assert own.extra_args == (1,)
+    assert own.kwargs == {"other": 2}
+
+
+@pytest.mark.parametrize("extra", [per_worker(dict), RunValue()])
+def test_containers_hold_results_of_the_stream_or_of_runs_and_not_both(extra: Any) -> None:
     dag = DAG()
     x = dag.call(None, type="input", id="x")
-    dag.call(add, x, id="f", named=[x])
+    dag.call(add, x, [extra], id="fine", named={"extra": extra})
+    StreamPlan.compile(dag)
 
-    with pytest.raises(
-        InvalidFunctionError, match="'f': it takes a result by name, as named, and in a stream"
-    ):
+    for beside in ([extra], {"b": [extra]}):
+        mixed = DAG()
+        mixed.call(add, [mixed.call(None, type="input", id="x"), beside], id="f")
+        with pytest.raises(InvalidFunctionError, match=r"'f': .* in a list with, results .* by themselves"):
+            StreamPlan.compile(mixed)
+        mixed = DAG()
+        mixed.call(add, id="f", named=(mixed.call(None, type="input", id="x"), beside))
+        with pytest.raises(InvalidFunctionError, match=r"'f': .* in a list with, results .* by themselves"):
+            StreamPlan.compile(mixed)
+
+
+def test_results_that_are_passed_by_name_have_to_be_parameters() -> None:
+    dag = DAG()
+    dag.call(double, value=dag.call(None, type="input", id="x"))
+    assert len(StreamPlan.compile(dag).vertices) == 2
+
+    def batched(state: Any, value: Any) -> Any:
+        return value, state
+
+    dag = DAG()
+    dag.call(batched, value=dag.call(None, type="input", id="x"), init=dict, id="f")
+    assert len(StreamPlan.compile(dag).vertices) == 2
+
+    dag = DAG()
+    dag.call(batched, value=dag.call(None, type="input", id="x"), init=dict, batch_size=2, id="f")
+    with pytest.raises(InvalidFunctionError, match="'f': takes a result by name, as value, and a batch"):
         StreamPlan.compile(dag)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -210,6 +211,23 @@ async def test_results_are_given_while_the_source_has_no_further_item(session: S
             got.append(result)
             answers.put_nowait(result)
         assert got == [2, 4, 8, 16]
+
+
+async def test_results_do_not_wait_behind_a_source_that_blocks(session: Session) -> None:
+    taken: list[int] = []
+
+    def camera() -> Any:
+        for number in range(200):
+            time.sleep(0.02)
+            taken.append(number)
+            yield number
+
+    async with aclosing(session.map(double, camera())) as results:
+        async for result in results:
+            if len(taken) - result // 2 <= 3:
+                break
+
+    assert len(taken) < 200
 
 
 async def test_error_of_a_source_comes_behind_the_results_of_its_items(session: Session) -> None:

@@ -54,7 +54,7 @@ class Lane:
     async def start(self, code: Callable[..., Any], *extra: Any, **fields: Any) -> None:
         kwargs = fields.pop("kwargs", {})
         args = fields.pop("args", ONE)
-        spec = StageSpec(3, 1, "double", code, args, **fields)
+        spec = StageSpec(3, 1, "'double'", code, args, **fields)
         constants = encode_call((spec, *extra), kwargs).to_bytes()
         templates = {0: template(run_stage, log_level=20, sends_values=True)}
         self._harness.pool.give(SYNC, RUN, templates, [Job(INDEX, 1, 0, [], constants)], None)
@@ -277,6 +277,18 @@ async def test_a_failed_item_keeps_the_state_and_another_object_is_told_of(lane:
     assert value_of(rows[0].ends[0][1]) == 0
     assert rows[0].has_replaced_state
     await lane.ends(2 - len(rows[0].ends))
+    await lane.close()
+
+
+async def test_iterator_that_is_no_generator_s_is_refused_with_a_way_out(lane: Lane) -> None:
+    await lane.start(lambda x: (each for each in range(x)))
+
+    lane.tell(item(1, 3))
+
+    error = error_of((await lane.ends(1))[1])
+    assert isinstance(error, handoff.SerializationError)
+    assert "stage 'double' returned an object of type generator, which can't travel" in str(error)
+    assert "with yield in it" in str(error)
     await lane.close()
 
 

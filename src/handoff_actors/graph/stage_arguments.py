@@ -54,6 +54,8 @@ class StageArguments(Struct, frozen=True):
     """The arguments of a stage's code, or of an inline function's."""
 
     args: tuple[StageArg, ...] = ()
+    #: The last of `args` are passed by these names, behind all others.
+    names: tuple[str, ...] = ()
     #: Passed after `args`.
     extra_args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = field(default_factory=dict)
@@ -79,9 +81,8 @@ def arguments_of(function: Function) -> StageArguments:
     if isinstance(skeleton, Skeleton):
         args = [_placed(value, taken) for value in (*skeleton.args, *function.extra_args)]
         kwargs = {name: _placed(value, taken) for name, value in skeleton.kwargs.items()}
-        return _arguments(function, args, (), {**kwargs, **_constants(function.kwargs)})
-    extra_args = tuple(function.extra_args)
-    return _arguments(function, taken, extra_args, _constants(function.kwargs), as_list=skeleton == "as_list")
+        return _arguments(function, args, (), kwargs)
+    return _arguments(function, taken, tuple(function.extra_args), {}, as_list=skeleton == "as_list")
 
 
 def _arguments(
@@ -96,32 +97,28 @@ def _arguments(
     if not as_list:
         own = max((place for place, arg in enumerate(args, 1) if not isinstance(arg, Constant)), default=0)
     fixed = [arg.value for arg in args[own:] if isinstance(arg, Constant)]
-    for arg in args[:own]:
-        if isinstance(arg, Constant) and _is_of_run(arg.value):
+    named = {name: arg for name, arg in kwargs.items() if not isinstance(arg, Constant)}
+    for arg in (*args[:own], *named.values()):
+        if _is_of_run(arg):
             reason = (
                 "values of runs and objects of per_worker can't stand before, or in a list with, results of the stream:"
-                " pass them behind these, or by name"
+                " pass them by themselves, behind these or by name"
             )
             raise InvalidFunctionError(function.id, reason)
-    return StageArguments(tuple(args[:own]), (*fixed, *extra_args), _fixed_kwargs(function, kwargs), as_list)
+    fixed_kwargs = {name: arg.value for name, arg in kwargs.items() if isinstance(arg, Constant)}
+    return StageArguments(
+        (*args[:own], *named.values()),
+        tuple(named),
+        (*fixed, *extra_args),
+        {**fixed_kwargs, **function.kwargs},
+        as_list,
+    )
 
 
-def _is_of_run(value: object) -> bool:
-    return holds_result([value])
-
-
-def _fixed_kwargs(function: Function, kwargs: Mapping[str, StageArg]) -> dict[str, object]:
-    fixed: dict[str, object] = {}
-    for name, arg in kwargs.items():
-        if not isinstance(arg, Constant):
-            reason = f"it takes a result by name, as {name}, and in a stream results are passed by position"
-            raise InvalidFunctionError(function.id, reason)
-        fixed[name] = arg.value
-    return fixed
-
-
-def _constants(kwargs: Mapping[str, object]) -> dict[str, StageArg]:
-    return {name: Constant(value) for name, value in kwargs.items()}
+def _is_of_run(arg: StageArg) -> bool:
+    if isinstance(arg, ResultOf):
+        return False
+    return holds_result([arg.value if isinstance(arg, Constant) else arg.filling.container])
 
 
 def _taken(function: Function, arg: FunctionId) -> StageArg:

@@ -42,6 +42,11 @@ def _fault(function: Function) -> str:
         return f"run_if={function.run_if!r} is an option of runs: in a stream, an item that fails is given out as an ItemError"
     if function.cache is not None:
         return "cache is an option of runs, and a stream keeps no results: leave it out"
+    if function.retry_backoff is not None:
+        return (
+            "retry_backoff is an option of runs, and a stream tries an item again at once, as others wait behind it: leave it out,"
+            " and let the code itself wait and try again"
+        )
     if function.code is None:
         return ""
     if adds_functions(function.code):
@@ -63,10 +68,14 @@ def check_stage_code(function: Function, arguments: StageArguments, producers: S
         )
         raise InvalidFunctionError(function.id, reason)
     _check_key(function, arguments, producers)
+    if is_batched(function) and arguments.names:
+        reason = f"takes a result by name, as {arguments.names[0]}, and a batch is a list of tuples: pass results by position"
+        raise InvalidFunctionError(function.id, reason)
     has_state = function.init is not None
-    own = 1 if is_batched(function) or arguments.as_list else len(arguments.args)
+    is_list = is_batched(function) or arguments.as_list
+    own = 1 if is_list else len(arguments.args) - len(arguments.names)
     count = has_state + own + len(arguments.extra_args)
-    check_stage_call(function.id, "code", function.code, count, arguments.kwargs)
+    check_stage_call(function.id, "code", function.code, count, [*arguments.names, *arguments.kwargs])
     for name in ("finish", "close", "key"):
         code = getattr(function, name)
         if code is not None:

@@ -1,11 +1,18 @@
 """Describe a stage of a stream to its worker: the app makes this, pickled with the user's code in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from handoff_actors.retry_on import RetryOn
 
 Code: TypeAlias = Callable[..., Any]
+
+
+def call_by_name(code: Code, names: Sequence[str], first: int, /, *args: Any, **kwargs: Any) -> Any:
+    """Call code that takes results of the stream by these names: their values are the arguments from number `first` on."""
+    end = first + len(names)
+    named = dict(zip(names, args[first:end], strict=True))
+    return code(*args[:first], *args[end:], **named, **kwargs)
 
 
 class FromProducer(NamedTuple):
@@ -40,7 +47,7 @@ class StageSpec(NamedTuple):
 
     stage: int
     lane: int
-    #: For people: the id of the function.
+    #: For people: the id of the function, as its repr.
     name: str
     code: Code
     args: tuple[Recipe, ...]

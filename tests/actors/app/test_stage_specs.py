@@ -106,6 +106,23 @@ def test_arguments_that_stay_the_same_go_beside_it() -> None:
     assert kwargs == {"model": model}
 
 
+def test_results_by_name_are_passed_behind_those_by_position_and_taken_out_again() -> None:
+    dag = DAG()
+    x, y = dag.call(None, type="input", id="x"), dag.call(None, type="input", id="y")
+    inner = dag.call(collect, 1, named=y, other=[x], type="inline")
+    dag.call(collect, x, 5, id="f", named=y, inner=inner, init=dict, constant=6)
+    plan = StreamPlan.compile(dag)
+
+    spec, extra_args, kwargs = pickle.loads(cloudpickle.dumps(stage_call(plan, 2, 0)))
+
+    values = [evaluated(recipe, [10, 20]) for recipe in spec.args]
+    made = ((1,), {"named": 20, "other": [10]})
+    assert spec.code("state", *values, *extra_args, **kwargs) == (
+        ("state", 10, 5),
+        {"named": 20, "inner": made, "constant": 6},
+    )
+
+
 def test_inline_functions_and_containers_are_computed_for_each_item() -> None:
     dag = DAG()
     x, y = dag.call(None, type="input", id="x"), dag.call(None, type="input", id="y")

@@ -79,6 +79,37 @@ def count(total: int, number: int) -> tuple[int, int]:
     return total + number, total + number
 
 
+def minus(minuend: int, subtrahend: int) -> int:
+    return minuend - subtrahend
+
+
+def count_without(total: int, number: int, *, left_out: int) -> tuple[int, int]:
+    return total + number - left_out, total
+
+
+def scaled(batch: list[tuple[int]], factor: int, summand: int) -> list[int]:
+    return [factor * number + summand for (number,) in batch]
+
+
+def shown_devices(_number: int) -> str | None:
+    time.sleep(0.01)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def wait_for_file(number: int, path: str) -> int:
+    deadline = time.monotonic() + 10
+    while not Path(path).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return number
+
+
+def touch_at(number: int, last: int, path: str) -> int:
+    if number == last:
+        Path(path).touch()
+    return number
+
+
 def total_at_last(total: int) -> list[int]:
     return [-total]
 
@@ -111,6 +142,18 @@ def fail_or_skip(number: int) -> Any:
     if number % 50 == 7:
         raise ValueError(number)
     return handoff.SKIP if number % 20 == 3 else number
+
+
+def up_to_dying_once(number: int, marker: str) -> Iterator[int]:
+    for each in range(number):
+        yield die_once_at(each, 25, marker)
+
+
+def seen_before(seen: list[int], number: int, marker: str) -> tuple[list[int], list[int]]:
+    """Give the items before this one. The worker dies at the third."""
+    before = list(seen)
+    seen.append(die_once_at(number, 2, marker))
+    return before, seen
 
 
 def die_at_seven(number: int) -> int:

@@ -26,6 +26,55 @@ async def test_leaving_finishes_what_was_pushed_and_drops_its_results(app: App, 
     await app.until_idle()
 
 
+async def test_results_of_finish_that_nobody_takes_are_told_of(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    dag = chain(stages.count, init=stages.start_counting, finish=stages.total_at_last)
+    async with app.session.stream(dag) as pipeline:
+        assert [item async for item in pipeline.map([1, 2])] == [101, 103]
+    assert "nobody took these results of a pipeline: 1 of finish. To have them, iterate" in caplog.text
+
+    caplog.clear()
+    async with app.session.stream(dag) as pipeline:
+        await pipeline.push(1)
+        await pipeline.drain()
+        assert [item async for item in pipeline] == [101, -101]
+    assert "nobody" not in caplog.text
+
+
+async def test_errors_that_nobody_takes_are_told_of(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    for is_early in (True, False):
+        caplog.clear()
+        async with app.session.stream(chain(stages.fail_on_multiples_of_three)) as pipeline:
+            for number in range(1, 7):
+                await pipeline.push(number)
+            if is_early:
+                await pipeline.drain()
+        assert "nobody took these results of a pipeline: 2 that failed" in caplog.text
+        assert "the first error: item 2 of the stream failed at function 'stage0'" in caplog.text
+    await app.until_idle()
+
+
+async def test_push_that_waits_while_nobody_takes_results_is_told_of(
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handoff_actors.client.streaming.pipeline.STALLED_AFTER_S", 0.05)
+    async with app.session.stream(chain(stages.increment), in_flight=2) as pipeline:
+        for number in range(2):
+            await pipeline.push(number)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pipeline.push(2), 0.2)
+        assert caplog.text.count("a push has waited for 0.05 s, since 2 items are in flight") == 1
+
+        caplog.clear()
+        iterator = aiter(pipeline)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pipeline.push(2), 0.2)
+        assert await anext(iterator) == 1
+    assert "waited" not in caplog.text
+
+
 async def test_iterator_in_another_task_gets_the_rest(app: App) -> None:
     results: list[bytes] = []
 
@@ -168,3 +217,9 @@ async def test_nothing_is_left_whenever_it_is_cancelled(app: App, seed: int) -> 
         assert task.cancelled() or task.exception() is None
         assert app.node.is_idle
     assert not any("pipeline" in task.get_name() for task in asyncio.all_tasks())
+
+
+async def test_results_that_nobody_takes_hold_up_no_end_though_they_came_together(app: App) -> None:
+    async with app.session.stream(chain(stages.increment), in_flight=400) as pipeline:
+        for number in range(400):
+            await pipeline.push(number)

@@ -2,9 +2,12 @@
 
 import asyncio
 import importlib
+import itertools
 import os
 import signal
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,8 +15,9 @@ import pytest
 import handoff_actors as handoff
 from tests.client.streaming import stages
 from tests.client.streaming.test_pipelines import chain
+from tests.daemons import Daemons
 from tests.processes.app import App
-from tests.processes.pair import pair
+from tests.processes.pair import pair, start
 
 
 async def test_items_of_a_worker_that_dies_run_again(app: App, tmp_path: Path) -> None:
@@ -57,6 +61,39 @@ async def test_worker_that_is_killed_from_outside_is_replaced(app: App) -> None:
 
     assert results == list(range(1, 151))
     assert len(killed) == 2
+
+
+async def test_generator_that_is_lost_goes_on_behind_the_results_that_it_gave(
+    app: App, tmp_path: Path
+) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.up_to_dying_once, number, str(tmp_path / "died"))
+    async with app.session.stream(dag, in_flight=4) as pipeline:
+        results = [item async for item in pipeline.map([3, 40, 2])]
+
+    assert (tmp_path / "died").exists()
+    assert results == [*range(3), *range(40), *range(2)]
+
+
+@pytest.mark.parametrize("on_state_loss", [None, "fail"])
+async def test_state_that_is_changed_in_place_begins_anew_unless_it_must_not(
+    app: App, tmp_path: Path, on_state_loss: Any
+) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    marker = str(tmp_path / "died")
+    dag.call(stages.seen_before, number, marker, init=list, on_state_loss=on_state_loss)
+
+    async def stream() -> list[list[int]]:
+        async with app.session.stream(dag) as pipeline:
+            return [await pipeline.call(number) for number in range(4)]
+
+    if on_state_loss is None:
+        assert await stream() == [[], [0], [], [2]]
+    else:
+        with pytest.raises(handoff.HandoffError, match=r"on node .* on_state_loss"):
+            await stream()
 
 
 async def test_item_that_kills_its_worker_each_time_fails_by_itself(app: App) -> None:
@@ -170,6 +207,27 @@ async def test_stages_move_from_a_node_that_drains_which_then_ends_while_the_str
 
             assert results == [stages.large(number) for number in range(100)]
             assert victim.process.returncode == 0
+
+
+async def test_additional_worker_starts_on_a_node_that_joins() -> None:
+    daemons = Daemons()
+    try:
+        first = start(daemons, "n1")
+        dag = chain(stages.pid_slowly, parallelism=(1, 2), cost={"cpu": 1})
+        async with handoff.Session(seeds=[first.address]) as session, session.stream(dag) as pipeline:
+            joining = asyncio.ensure_future(asyncio.to_thread(start, daemons, "n2", "--join", first.address))
+            results: list[int] = []
+            pids: set[int] = set()
+            async with aclosing(pipeline.map(itertools.count())) as items, asyncio.timeout(15):
+                while len(pids) < 2:
+                    number, pid = await anext(items)
+                    results.append(number)
+                    pids.add(pid)
+            assert {each.node for each in pipeline.explain()} == {"n1", "n2"}
+            assert results == list(range(len(results)))
+            await joining
+    finally:
+        daemons.close()
 
 
 async def test_stream_whose_state_was_its_truth_fails(app: App) -> None:

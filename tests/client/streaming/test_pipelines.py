@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,23 @@ async def test_map_takes_no_more_from_an_endless_source_than_there_is_room(app: 
 
     assert first == list(range(1, 21))
     assert len(taken) < 40
+
+
+async def test_results_do_not_wait_behind_a_source_that_blocks(app: App) -> None:
+    taken: list[int] = []
+
+    def camera() -> Iterator[int]:
+        for number in range(200):
+            time.sleep(0.02)
+            taken.append(number)
+            yield number
+
+    async with app.session.stream(chain(stages.increment, stages.double)) as pipeline:
+        async for result in pipeline.map(camera()):
+            if len(taken) - result // 2 <= 2:
+                break
+
+    assert len(taken) < 200
 
 
 async def test_map_reads_async_sources_and_passes_on_what_they_raise(app: App) -> None:
@@ -272,6 +290,28 @@ async def test_pipelines_side_by_side_keep_their_items_apart(app: App) -> None:
     assert both == [6, 10]
 
 
+async def test_busy_pipeline_leaves_room_for_another_one_and_for_runs(app: App) -> None:
+    results = 0
+
+    async def keep_busy(pipeline: handoff.Pipeline) -> None:
+        nonlocal results
+        async for _ in pipeline.map(itertools.count()):
+            results += 1
+
+    async with (
+        app.session.stream(chain(stages.increment), in_flight=1000) as busy,
+        app.session.stream(chain(stages.double)) as other,
+    ):
+        keeping = asyncio.ensure_future(keep_busy(busy))
+        async with asyncio.timeout(10):
+            for number in range(10):
+                assert await other.call(number) == 2 * number
+                assert await app.call(stages.increment, number) == number + 1
+        assert results > 10
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
 async def test_report_names_the_bottleneck(app: App) -> None:
     async with app.session.stream(chain(stages.increment, stages.slow)) as pipeline:
         async for _ in pipeline.map(range(30)):
@@ -379,3 +419,40 @@ async def test_pipeline_is_used_once(app: App) -> None:
 
     with pytest.raises(handoff.HandoffError, match="before"):
         await pipeline.__aenter__()
+
+
+async def test_watermark_says_up_to_which_push_everything_is_out(app: App) -> None:
+    async with app.session.stream(chain(stages.keep_even)) as pipeline:
+        assert pipeline.watermark == 0
+        for number in range(6):
+            await pipeline.push(number)
+        assert pipeline.watermark == 0
+        iterator = aiter(pipeline)
+        assert await anext(iterator) == 0
+        assert await anext(iterator) == 2
+        # The one behind has no result.
+        assert pipeline.watermark in {3, 4}
+        await pipeline.drain()
+        assert pipeline.watermark == 4
+        assert await anext(iterator) == 4
+        assert pipeline.watermark == 6
+
+
+async def test_pipeline_says_which_event_loop_it_belongs_to(app: App) -> None:
+    async with app.session.stream(chain(stages.increment)) as pipeline:
+        await pipeline.push(1)
+
+        async def refused(use: Callable[[], Awaitable[object]]) -> None:
+            with pytest.raises(handoff.HandoffError, match="run_coroutine_threadsafe"):
+                await use()
+
+        uses: list[Callable[[], Awaitable[object]]] = [
+            lambda: pipeline.push(2),
+            lambda: pipeline.call(2),
+            lambda: anext(pipeline.map([2]).__aiter__()),
+            lambda: anext(aiter(pipeline)),
+            pipeline.drain,
+        ]
+        for use in uses:
+            await asyncio.to_thread(asyncio.run, refused(use))
+        assert await pipeline.call(3) == 4

@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,44 @@ async def test_arguments_besides_items_are_those_of_calls(app: App) -> None:
     dag.call(partial(stages.add, 1), number, 10, extra_args=[100])
     async with app.session.stream(dag) as pipeline:
         assert await pipeline.call(1000) == 1111
+
+
+async def test_results_may_be_arguments_by_name_and_more_than_once(app: App) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    rest = dag.call(stages.minus, 50, subtrahend=number, type="inline")
+    twice = dag.call(stages.add, number, number)
+    dag.call(stages.count_without, twice, left_out=rest, init=stages.start_counting)
+    async with app.session.stream(dag) as pipeline:
+        assert await pipeline.call(10) == 100 + 20 - 40
+
+
+async def test_constants_follow_the_list_of_batched_code(app: App) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.scaled, number, 10, batch_size=4, batch_timeout=0.01, extra_args=[1])
+    async with app.session.stream(dag) as pipeline:
+        assert [item async for item in pipeline.map(range(10))] == [10 * n + 1 for n in range(10)]
+
+
+async def test_stages_see_the_devices_that_they_claim() -> None:
+    async with handoff.Session(seeds=()) as session:
+        await session.register_local_node({"cpu": 1, "gpu": 2})
+        dag = chain(stages.shown_devices, parallelism=2, cost={"gpu": 1})
+        async with session.stream(dag) as pipeline:
+            shown = {item async for item in pipeline.map(range(20))}
+
+    assert shown == {"0", "1"}
+
+
+async def test_branch_that_is_held_up_does_not_hold_up_its_siblings(app: App, tmp_path: Path) -> None:
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    # The first item takes until the last one has been through the other branch.
+    held = dag.call(stages.wait_for_file, number, str(tmp_path / "go"))
+    dag.call(stages.add, held, dag.call(stages.touch_at, number, 31, str(tmp_path / "go")))
+    async with app.session.stream(dag, in_flight=32) as pipeline:
+        assert [item async for item in pipeline.map(range(32))] == [2 * n for n in range(32)]
 
 
 async def test_functions_with_claims_hold_them_until_the_block_is_left(app: App) -> None:

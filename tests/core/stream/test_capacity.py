@@ -41,7 +41,7 @@ def test_what_fits_is_not_refused(needs: list[WorkerNeed]) -> None:
     ],
 )
 def test_first_that_does_not_fit_is_named(needs: list[WorkerNeed]) -> None:
-    with pytest.raises(AllocationError, match="late") as caught:
+    with pytest.raises(AllocationError, match=r"late.*for each of its workers") as caught:
         check_capacity(needs, OFFERS)
 
     assert caught.value.offers == OFFERS

@@ -106,6 +106,14 @@ def test_values_stay_together_and_all_else_goes_by_itself() -> None:
     ]  # fmt: skip
 
 
+def test_result_knows_of_how_many_items_it_is() -> None:
+    assert [each.size for each in (result(1, b"a"), result(1, failure()), chunk_result(1, 2, 3, 4))] == [
+        1,
+        1,
+        3,
+    ]
+
+
 def test_worker_gets_one_item_until_it_is_known_how_long_that_takes() -> None:
     stream = stream_of(Function("y", ["x"], code))
 

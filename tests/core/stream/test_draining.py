@@ -270,7 +270,10 @@ def test_failure_of_finish_is_a_result_behind_those_that_it_has_given() -> None:
 
     effects = stream.handle(generated(1, 1, b"a", end=True, failure=failure()), 2.0)
 
-    assert effects == [send(1, CLOSE), ready(result(0, b"a"), result(1, failure(stage=1)))]
+    assert effects == [
+        send(1, CLOSE),
+        ready(result(0, b"a"), result(1, failure("its finish failed: it raised", stage=1))),
+    ]
 
 
 def test_finish_is_called_again_if_its_worker_is_lost_before_it_has_given_anything() -> None:
@@ -289,7 +292,8 @@ def test_finish_that_kills_its_workers_is_a_failure_in_the_end() -> None:
 
     effects = stream.handle(up(attempt=4), 4.0)
 
-    died = ItemFailure("worker", b"", "its worker has died 3 times in finish", stage=1, attempts=3)
+    reason = "its finish failed: its worker has died 3 times"
+    died = ItemFailure("worker", b"", reason, stage=1, attempts=3)
     assert effects == [send(1, CLOSE, at=place(attempt=4)), ready(result(0, died))]
 
 
@@ -320,7 +324,8 @@ def test_finish_over_its_time_limit_fails_and_its_worker_is_stopped() -> None:
     drain(stream)
 
     assert stream.wake_at == 6.0
-    late = ItemFailure("timeout", b"", "it took longer than its time limit of 5.0 s", stage=1, node="a")
+    reason = "its finish failed: it took longer than its time limit of 5.0 s"
+    late = ItemFailure("timeout", b"", reason, stage=1, node="a")
     assert stream.wake(6.0) == [StopLane(1, 0), ready(result(0, late))]
     assert stream.handle(LaneClosed(1, 0), 7.0) == [StreamDrained()]
 

@@ -312,8 +312,8 @@ def test_stream_fails_when_state_is_lost_that_its_code_has_replaced() -> None:
     stream.handle(ended(1, (1, b"a"), replaced=True), 1.0)
 
     assert error_of(stream.handle(lost(), 2.0)) == (
-        "the state of stage 'y' was lost with its worker, and its code has returned another state than it was given, so the"
-        ' results of items to come depend on those before: let init restore it, and use on_state_loss="restart"'
+        "the state of stage 'y' was lost with its worker on node 'a', and its code has returned another state than it was given,"
+        ' so the results of items to come depend on those before: let init restore it, and use on_state_loss="restart"'
     )
 
 

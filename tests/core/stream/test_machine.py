@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.events import LaneClosed, NewItem, OwnerGone, Pushed, StartLane
+from handoff_actors.core.stream.events import ItemSkipped, LaneClosed, NewItem, OwnerGone, Pushed, StartLane
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
 from tests.core.stream.builders import (
@@ -71,6 +71,23 @@ def test_reports_know_what_a_stage_has_done() -> None:
     (stage,) = stream.stages
     assert (stage.ended, stage.busy_s, stage.seconds, stage.waiting) == (1, 2.0, 2.0, 0)
     assert stream.in_flight == 2
+
+
+def test_all_pushes_before_the_watermark_are_out() -> None:
+    stream = stream_of(Function("y", ["x"], code, parallelism=2), ordered=False)
+    assert stream.watermark == 0
+    for _ in range(3):
+        push(stream)
+
+    stream.handle(ended(1, (2, b"b"), lane=1), 1.0)
+    taken(stream)
+    assert stream.watermark == 0
+    stream.handle(ended(1, (1, b"a")), 2.0)
+    assert stream.watermark == 0
+    taken(stream)
+    assert stream.watermark == 2
+    stream.handle(ended(1, (3, ItemSkipped()), lane=1), 3.0)
+    assert stream.watermark == 3
 
 
 def test_stream_that_goes_on_for_long_keeps_nothing_of_what_is_over() -> None:

@@ -1,13 +1,23 @@
 """The calls that run the workers of a stream's stages: code, and how its arguments are made from the values of an item."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from handoff_actors.graph.argument import Constant
+from handoff_actors.graph.function import Function
 from handoff_actors.graph.stage_arguments import ResultOf, StageArg, StageArguments
 from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
-from handoff_actors.workers.stage_spec import FromProducer, Given, InlineCall, Recipe, StageSpec
+from handoff_actors.workers.stage_spec import (
+    Code,
+    FromProducer,
+    Given,
+    InlineCall,
+    Recipe,
+    StageSpec,
+    call_by_name,
+)
 
 StageCall = tuple[StageSpec, tuple[object, ...], Mapping[str, object]]
 
@@ -25,12 +35,11 @@ def stage_spec(plan: StreamPlan, vertex: int, lane: int) -> StageSpec:
     """Describe the work of one worker of a stage. Stages and workers of each are numbered from 0."""
     stage = plan.vertices[vertex]
     function = stage.function
-    assert function.code is not None, "inputs have no workers"
     return StageSpec(
         stage=vertex,
         lane=lane,
         name=repr_of(function.id),
-        code=function.code,
+        code=_code_of(function, stage.arguments),
         args=_recipes(plan, stage),
         as_list=stage.arguments.as_list,
         init=function.init,
@@ -51,16 +60,25 @@ def _recipes(plan: StreamPlan, stage: StreamVertex) -> tuple[Recipe, ...]:
     }
     for inline_id in stage.inlines:
         inline, arguments = plan.inlines[inline_id]
-        assert inline.code is not None, "only inputs have no code"
         recipe_of[inline_id] = InlineCall(
             repr_of(inline_id),
-            inline.code,
+            _code_of(inline, arguments),
             _args(arguments, recipe_of),
             arguments.extra_args,
             arguments.kwargs,
             arguments.as_list,
         )
     return _args(stage.arguments, recipe_of)
+
+
+def _code_of(function: Function, arguments: StageArguments) -> Code:
+    """Return what is called with the arguments by position."""
+    assert function.code is not None, "only inputs have no code"
+    if not arguments.names:
+        return function.code
+    has_state = function.init is not None
+    first = has_state + len(arguments.args) - len(arguments.names)
+    return partial(call_by_name, function.code, arguments.names, first)
 
 
 def _args(arguments: StageArguments, recipe_of: Mapping[FunctionId, Recipe]) -> tuple[Recipe, ...]:

@@ -26,6 +26,9 @@ from handoff_actors.workers.protocol import JobKey
 AHEAD: Final = 2048
 #: Seconds for which items are taken from a source before results that are there get their turn.
 FILLS_FOR_S: Final = 0.01
+#: Seconds for these, and all else. One turn of the loop would not do, as each result takes several, and a source that blocks for each
+#: item, such as a camera, leaves no others.
+RESTS_FOR_S: Final = 0.001
 #: Items that are taken from a source before their calls are made.
 AT_ONCE: Final = 64
 
@@ -192,7 +195,7 @@ class _Ahead:
                         self._room.clear()
                         await self._room.wait()
                     elif clock() > self._holds_loop_until:
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(RESTS_FOR_S)
                     else:
                         continue
                     self._holds_loop_until = clock() + FILLS_FOR_S

@@ -16,6 +16,7 @@ from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
 from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
+from handoff_actors.client.streaming.untaken import Untaken
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
@@ -59,6 +60,7 @@ class GoingStream:
         self._outlets: dict[int, Outlet] = {}
         #: For what is pushed by itself, and for what stages give at the end.
         self.plain = self.new_outlet()
+        self.untaken = Untaken()
         #: The first workers of the stages, as far as they are not up yet.
         self._starting: set[tuple[Vertex, int]] = set()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -120,6 +122,7 @@ class GoingStream:
         for outlet in list(self._outlets.values()):
             outlet.free()
         self.actor.feed(DrainStream())
+        self.untaken.finish_begins_at = self.machine.next_number
 
     async def until_drained(self) -> None:
         """Wait until all is out, and all stages have ended. Raises HandoffError if the stream fails before that."""
@@ -160,10 +163,31 @@ class GoingStream:
         """Report on the stages."""
         return report_on(self.machine, clock() - self._began_at, self._in_flight)
 
+    @property
+    def has_room(self) -> bool:
+        """True if another item may be pushed now."""
+        return self.actor.has_room()
+
+    @property
+    def watermark(self) -> int:
+        """The number of the first push of which something is still to be taken."""
+        self._tell_taken()
+        waiting = [outlet.oldest for outlet in self._outlets.values()]
+        return min([self.machine.watermark, *(each for each in waiting if each is not None)])
+
+    def check_loop(self) -> None:
+        """Raise HandoffError in another event loop: nothing would wake those who wait there."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise HandoffError(
+                "the pipeline belongs to the event loop of its block, and this is another one: in another thread, use"
+                " asyncio.run_coroutine_threadsafe(pipeline.call(value), loop).result(), with that loop"
+            )
+
     # --- Items --------------------------------------------------------------------------------------------------
 
     def new_outlet(self) -> Outlet:
-        """Begin to hand out results to somebody. `let_go` ends it."""
+        """Begin to hand out results to somebody. `let_go` ends it. Raises HandoffError as `check_loop`."""
+        self.check_loop()
         outlet = Outlet(next(self._owners), self)
         self._outlets[outlet.owner] = outlet
         return outlet
@@ -176,6 +200,13 @@ class GoingStream:
                 self.actor.feed(OwnerGone(outlet.owner))
             outlet.drop()
 
+    def drop_rest(self) -> None:
+        """Take what pushes and `finish` give from now on, in the place of whoever would iterate, and count it in `untaken`."""
+        if self._outlets.pop(self.plain.owner, None) is not None:
+            rest = self.plain.drop()
+            self.untaken.add(rest)
+            self.taken(self.plain.owner, sum(not arrival.is_taken for arrival in rest))
+
     def push_now(self, outlet: Outlet, item: EncodedItem) -> int | None:
         """Push an item if there is room, for which nobody else waits, and return its number; else None."""
         if not self._queue.is_open:
@@ -184,7 +215,8 @@ class GoingStream:
         return self.actor.push(outlet.owner, item)
 
     async def push(self, outlet: Outlet, item: EncodedItem) -> int:
-        """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more."""
+        """Push an item once there is room, and return its number. Raises HandoffError once the stream takes no more, and as `check_loop`."""
+        self.check_loop()
         number = self.push_now(outlet, item)
         if number is not None:
             return number
@@ -226,7 +258,10 @@ class GoingStream:
         """See StreamListener."""
         outlet = self._outlets.get(owner)
         if outlet is None:
-            self.taken(owner, len(results))
+            # Whoever leaves `call` or `map` early knows of it.
+            if owner == self.plain.owner:
+                self.untaken.add(results)
+            self.taken(owner, sum(result.size for result in results))
         else:
             outlet.arrived(results)
 

@@ -75,6 +75,16 @@ class Outlet:
         """True if nothing more is pushed, and no more results come of what was."""
         return self._is_fed and self._out == self.pushed
 
+    @property
+    def has_results(self) -> bool:
+        """True if results wait, or are on their way."""
+        return bool(self._arrivals)
+
+    @property
+    def oldest(self) -> int | None:
+        """The number of the oldest item of which results wait that count as in flight no more; None if there are none."""
+        return min((arrival.number for arrival in self._arrivals if arrival.is_taken), default=None)
+
     # --- Called by the stream -----------------------------------------------------------------------------------
 
     def arrived(self, results: Sequence[StreamResult]) -> None:
@@ -120,12 +130,14 @@ class Outlet:
             _give_up(arrival)
         self._changed.set()
 
-    def drop(self) -> None:
-        """Drop what is here, and what is on its way. No more comes."""
-        for arrival in self._arrivals:
+    def drop(self) -> list[Arrival]:
+        """Drop what is here, and what is on its way, and return it. No more comes."""
+        dropped = list(self._arrivals)
+        for arrival in dropped:
             _give_up(arrival)
         self._arrivals.clear()
         self.end()
+        return dropped
 
     # --- Called by whoever takes the results --------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """A graph through which items flow, as its user sees it."""
 
 import asyncio
+import logging
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
@@ -21,6 +22,11 @@ from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.skip import SKIP
 from handoff_actors.text import repr_of, type_name_of
 
+log = logging.getLogger(__name__)
+
+#: A push that waits for so long while nobody takes results most likely waits for ever.
+STALLED_AFTER_S = 10.0
+
 
 class Pipeline:
     """A stream of items through the functions of a DAG, whose workers stay warm meanwhile. Use it with `async with`.
@@ -40,6 +46,7 @@ class Pipeline:
         self._stream: GoingStream | None = None
         self._has_generator = any(vertex.is_generator for vertex in plan.vertices)
         self._iterator: weakref.ref[PipelineIterator] | None = None
+        self._has_told_of_stall = False
 
     # --- Life ---------------------------------------------------------------------------------------------------
 
@@ -79,12 +86,24 @@ class Pipeline:
                 await asyncio.sleep(0)
                 if self._open_iterator() is None:
                     # Nobody takes the rest.
-                    stream.let_go(stream.plain)
+                    stream.drop_rest()
                 stream.drain()
                 await stream.until_drained()
                 is_drained = True
+                self._tell_of_untaken(stream)
         finally:
             await self._close(_reason_of(error), is_drained=is_drained)
+
+    def _tell_of_untaken(self, stream: GoingStream) -> None:
+        untaken = stream.untaken
+        if str(untaken):
+            first = "" if untaken.first is None else f"; the first error: {self._items.item(untaken.first)}"
+            log.warning(
+                "nobody took these results of a pipeline: %s. To have them, iterate over it within its block, after"
+                " `await pipeline.drain()`%s",
+                untaken,
+                first,
+            )
 
     async def _close(self, error: HandoffError, *, is_drained: bool = False) -> None:
         if self._stream is not None:
@@ -118,7 +137,24 @@ class Pipeline:
         """
         with InsideHidden():
             stream = self._going()
-            return await stream.push(stream.plain, self._inputs.encode(value))
+            item = self._inputs.encode(value)
+            if stream.has_room or self._open_iterator() is not None:
+                return await stream.push(stream.plain, item)
+            timer = asyncio.get_running_loop().call_later(STALLED_AFTER_S, self._tell_of_stall, stream)
+            try:
+                return await stream.push(stream.plain, item)
+            finally:
+                timer.cancel()
+
+    def _tell_of_stall(self, stream: GoingStream) -> None:
+        if self._open_iterator() is None and stream.plain.has_results and not self._has_told_of_stall:
+            self._has_told_of_stall = True
+            log.warning(
+                "a push has waited for %g s, since %d items are in flight, and nobody takes the results of pushes: iterate over the"
+                " pipeline in another task, or use pipeline.map or pipeline.call",
+                STALLED_AFTER_S,
+                stream.machine.in_flight,
+            )
 
     async def call(self, value: object) -> Any:
         """Push one item, and return its own result: `SKIP` if there is none, and a list if a function of the DAG is a generator.
@@ -200,6 +236,7 @@ class Pipeline:
         :raises HandoffError: The pipeline has failed.
         """
         stream = self._going()
+        stream.check_loop()
         stream.drain()
         await stream.until_drained()
 
@@ -209,6 +246,15 @@ class Pipeline:
     def report(self) -> PipelineReport:
         """The report on the stages, as they are now: items, items per second, what each waits for, and the bottleneck."""
         return self._going().report()
+
+    @property
+    def watermark(self) -> int:
+        """The number of the first push that is not out: of all before it the results have been taken, or there are none.
+
+        For a source with offsets, to be committed once your loop has dealt with what it has taken. Items of `map` and `call` are
+        numbered together with pushes.
+        """
+        return self._going().watermark
 
     def explain(self) -> list[WorkerExplanation]:
         """Explain where each worker of each stage is, and what it waits for."""
@@ -239,6 +285,7 @@ class PipelineIterator:
     @inside_hidden
     async def __anext__(self) -> Any:
         outlet = self._stream.plain
+        self._stream.check_loop()
         arrival = None if self.is_closed else await outlet.next()
         if arrival is None:
             self.is_closed = True

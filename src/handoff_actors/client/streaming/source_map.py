@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
+from handoff_actors.client.growing.session_calls import FILLS_FOR_S, RESTS_FOR_S
 from handoff_actors.client.process.tracebacks import ON_PURPOSE, hide_inside
 from handoff_actors.client.streaming.going_stream import GoingStream
 from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.outlet import Arrival, Outlet
-
-#: Seconds for which items are taken from a source that never waits, before anything else gets its turn.
-FILLS_FOR_S: Final = 0.01
 
 Source = Iterable[Any] | AsyncIterable[Any]
 
@@ -58,7 +56,7 @@ async def _feed(
             if stream.push_now(outlet, encoded) is None:
                 await stream.push(outlet, encoded)
             if clock() > holds_loop_until:
-                await asyncio.sleep(0)
+                await asyncio.sleep(RESTS_FOR_S)
                 holds_loop_until = clock() + FILLS_FOR_S
     finally:
         outlet.fed()

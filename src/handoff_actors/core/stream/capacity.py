@@ -40,7 +40,10 @@ def check_capacity(needs: Iterable[WorkerNeed], offers: Mapping[str, Resources])
         names = [name for name in spare if need.node in {None, name}]
         name = next((name for name in names if holds(spare[name], need.cost)), None)
         if name is None:
-            reason = "needs more than the other functions of the stream leave, which hold their claims as long as it does"
+            reason = (
+                f"needs {need.cost} for each of its workers, and the other workers of the stream leave none of the nodes enough:"
+                " all hold their claims as long as the stream lasts, so use a smaller cost or parallelism, or more nodes"
+            )
             raise AllocationError(need.function_id, need.cost, offers, reason)
         for resource, amount in need.cost.items():
             spare[name][resource] = spare[name].get(resource, 0.0) - amount

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from handoff_actors.core.stream.events import ItemFailure, StageEnd, StopLane, Vertex
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
@@ -93,7 +95,8 @@ class Draining:
     def ended(self, work: Work, failure: ItemFailure | None) -> None:
         """Note that `finish` has given all its results, or has failed."""
         if failure is not None:
-            self.gave(work, StageEnd(work.number, blamed(failure, work)))
+            failure = replace(blamed(failure, work), reason=f"its finish failed: {failure.reason}")
+            self.gave(work, StageEnd(work.number, failure))
         self._finishing.discard(work.number)
         assert work.results is not None
         self._flow.end(work.results)

@@ -253,6 +253,12 @@ class StreamResult(Struct, frozen=True):
     #: By sink; or the failure of the item.
     outcome: Mapping[Vertex, bytes | Stored | ItemChunk | ItemSkipped] | ItemFailure
 
+    @property
+    def size(self) -> int:
+        """The number of items that it is of."""
+        values = () if isinstance(self.outcome, ItemFailure) else self.outcome.values()
+        return max((len(value.values) for value in values if isinstance(value, ItemChunk)), default=1)
+
 
 class ResultsReady(Struct, frozen=True):
     """Results for an owner, in order. Each counts as in flight until it is `Taken`."""

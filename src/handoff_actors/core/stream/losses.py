@@ -30,7 +30,7 @@ def state_loss(stage: StreamStage, lane: Lane) -> HandoffError | None:
         else 'it has on_state_loss="fail"'
     )
     return HandoffError(
-        f"the state of stage {repr_of(function.id)} was lost with its worker, and {why}: let init restore it, and use"
+        f"the state of stage {repr_of(function.id)} was lost with its worker on node {lane.node!r}, and {why}: let init restore it, and use"
         f' on_state_loss="restart"'
     )
 

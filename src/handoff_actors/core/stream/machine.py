@@ -133,6 +133,11 @@ class StreamMachine:
         return self._flow.next_number
 
     @property
+    def watermark(self) -> int:
+        """The number of the oldest push that is in flight, or of the next one: all pushes before it are out."""
+        return self._flow.results.oldest if self._flow.results.items else self.next_number
+
+    @property
     def has_room(self) -> bool:
         """True if another item may be pushed."""
         return self.room > 0

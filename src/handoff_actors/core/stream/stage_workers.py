@@ -162,7 +162,7 @@ class StageWorkers:
         if work.deaths < MOST_DEATHS:
             self._draining.again(stage, lane, work)
         else:
-            reason = f"its worker has died {work.deaths} times in finish"
+            reason = f"its worker has died {work.deaths} times"
             self._draining.ended(work, ItemFailure("worker", b"", reason, attempts=work.deaths))
         return True
 

@@ -115,7 +115,7 @@ class StageCode:
         raise self._refusal(f"it has init, so it must return (result, state), not {repr_of(returned)}")
 
     def _refusal(self, reason: str) -> UserRaised:
-        return UserRaised(TypeError(f"stage {self.spec.name!r}: {reason}"))
+        return UserRaised(TypeError(f"stage {self.spec.name}: {reason}"))
 
 
 def is_iterated(produced: Any) -> bool:

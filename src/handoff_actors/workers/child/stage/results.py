@@ -1,13 +1,14 @@
 """StageResults of a stage as rows: encoded, or written to the store where they are large, with the hashes of their keys."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from handoff_actors.errors import SerializationError
 from handoff_actors.ids import Index
 from handoff_actors.retry_on import reason_against_retry
+from handoff_actors.text import type_name_of
 from handoff_actors.wire.messages.stage_rows import FailureRow, ValueRow
-from handoff_actors.wire.payload import encode
+from handoff_actors.wire.payload import Payload, encode
 from handoff_actors.wire.pickling import pickled_small
 from handoff_actors.workers.child.evaluation import failure, is_growth
 from handoff_actors.workers.child.stage.channel import StageChannel
@@ -35,9 +36,9 @@ class StageResults:
             return encoded
         if is_growth(result):
             raise SerializationError(
-                f"stage {self._spec.name!r} returned {result!r}: only functions of runs return one"
+                f"stage {self._spec.name} returned {result!r}: only functions of runs return one"
             )
-        payload = encode(result)
+        payload = self._encoded(result)
         if payload.nbytes <= self._channel.inline_limit:
             return payload.to_bytes()
         run, _, attempt = self._channel.key
@@ -46,6 +47,19 @@ class StageResults:
         self._next_index += 1
         self._stored.append((index, payload.nbytes))
         return index, payload.nbytes
+
+    def _encoded(self, result: Any) -> Payload:
+        try:
+            return encode(result)
+        except SerializationError as error:
+            if not isinstance(result, Iterator | AsyncIterator):
+                raise
+            # The app has to know before anything runs which stages are generators.
+            reason = (
+                f"stage {self._spec.name} returned an object of type {type_name_of(result)}, which can't travel: to give any number of results,"
+                " let its code be a generator function itself, with yield in it; or return a list, which is one result"
+            )
+            raise SerializationError(reason) from error.__cause__
 
     def keys(self, result: Any) -> Sequence[int]:
         """Hash the keys of a result, for the stages that take it by key. Raises UserRaised, SerializationError."""
