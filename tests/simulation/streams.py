@@ -198,6 +198,7 @@ class StreamWorld:
         if not self.max_retries:
             for rule in self.rules.values():
                 rule.raises_once = rule.hangs_once = 0
+        self._let_batches_hang(Random(seed + 2))
         self.options = StreamOptions(
             in_flight=random.choice([1, 2, 5, 20, 64]),
             in_flight_nbytes=random.choice([1, 50, 1000, 10**9]),
@@ -216,6 +217,8 @@ class StreamWorld:
         self._once: set[tuple[Vertex, tuple[int, ...]]] = set()
         #: Workers that were stopped while they were starting.
         self._stopped: set[tuple[Vertex, int]] = set()
+        #: Stages at which a whole batch has hung, so that items which do not hang may have failed with the others.
+        self._hung_batches: set[Vertex] = set()
         #: Items that were on a worker when it died for no fault of theirs.
         self._died: set[int] = set()
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
@@ -238,6 +241,16 @@ class StreamWorld:
         self.out: set[int] = set()
         self.is_drained = False
         self.failed: HandoffError | None = None
+
+    def _let_batches_hang(self, random: Random) -> None:
+        if random.random() < 0.6:
+            return
+        for vertex in self.plan.vertices:
+            if vertex.is_batched:
+                vertex.function.timeout = 0.5
+                rule = self.rules[vertex.number]
+                rule.hangs_once = random.choice([0, 50, 200]) if self.max_retries else 0
+                rule.hangs = random.choice([0, 20])
 
     # --- Time ---------------------------------------------------------------------------------------------------
 
@@ -440,13 +453,19 @@ class StreamWorld:
         self.later(seconds, end)
 
     def _hangs(self, lane: SimulatedLane, row: ToStage) -> bool:
-        if not isinstance(row, RunItem | Generate):
-            return False
-        rule, values = self.rules[lane.stage], _numbers(row.values)
-        if rule.fate(values) == "hangs_once" and (lane.stage, values) in self._once:
+        if isinstance(row, RunBatch):
+            if not any(self._item_hangs(lane.stage, _numbers(values)) for _, values in row.items):
+                return False
+            self._hung_batches.add(lane.stage)
+            return True
+        return isinstance(row, RunItem | Generate) and self._item_hangs(lane.stage, _numbers(row.values))
+
+    def _item_hangs(self, stage: Vertex, values: tuple[int, ...]) -> bool:
+        rule = self.rules[stage]
+        if rule.fate(values) == "hangs_once" and (stage, values) in self._once:
             return False
         if rule.fate(values) == "hangs_once":
-            self._once.add((lane.stage, values))
+            self._once.add((stage, values))
         return rule.fate(values) in {"hangs", "hangs_once"}
 
     def _end(self, lane: SimulatedLane, row: ToStage, seconds: float) -> None:  # noqa: C901 - one table
@@ -641,9 +660,7 @@ class StreamWorld:
             assert len(values) >= 2, "finish was not called"
 
     def _check_results(self, number: int, expected: list[Result], results: list[StreamResult]) -> None:
-        if any(
-            isinstance(each.outcome, ItemFailure) and each.outcome.kind == "join_timeout" for each in results
-        ):
+        if any(map(self._is_for_others, results)):
             return
         assert len(results) == len(expected), f"item {number}: {results} and not {expected}"
         seen = [self._as_expected(result) for result in results]
@@ -651,6 +668,17 @@ class StreamWorld:
             seen, expected = sorted(seen, key=repr), sorted(expected, key=repr)
         for one, other in zip(seen, expected, strict=True):
             assert one == other or self._is_excused(one), f"item {number}: {one} and not {other}"
+
+    def _is_for_others(self, result: StreamResult) -> bool:
+        """True if an item may have failed for what others have done, whatever it would have come to."""
+        failure = result.outcome
+        if not isinstance(failure, ItemFailure):
+            return False
+        if failure.kind == "join_timeout":
+            return True
+        # A batch that hangs costs each of its items a try, which may be the last that it has.
+        is_tried_out = failure.attempts == self.max_retries + 1 and failure.kind in {"timeout", "exception"}
+        return is_tried_out and failure.stage in self._hung_batches
 
     def _as_expected(self, result: StreamResult) -> Result:
         if isinstance(result.outcome, ItemFailure):
