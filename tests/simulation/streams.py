@@ -412,6 +412,7 @@ class StreamWorld:
                 self.feed(InputLost(place, value.index, "nobody has it"))
                 return
             # A copy on the node of the worker, under the same name.
+            self.stores[place.node][value.index] = self.stores[value.node][value.index]
         self._values = {value.index: self.stores[value.node][value.index] for value in needs}
         lane.rows += [self._with_numbers(row) for row in rows]
         self._work(lane)
@@ -639,7 +640,14 @@ class StreamWorld:
         """Nothing is kept in the machine of what is over."""
         flow = self.machine._flow
         values = flow.values
-        kept = [values._users, values._places, values._makers, values._replaced, flow.results._owners]
+        kept = [
+            values._users,
+            values._places,
+            values._makers,
+            values._replaced,
+            values._copies,
+            flow.results._owners,
+        ]
         kept += [queue._numbers for stage in flow.stages.values() for queue in stage._queues]
         assert not any(kept), f"the machine keeps {[each for each in kept if each]}"
         assert flow.is_quiet, "something waits"

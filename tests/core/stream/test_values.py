@@ -55,6 +55,38 @@ def test_value_is_dropped_once_nothing_needs_it() -> None:
     assert stream.handle(ended(2, (2, b"a")), 2.0) == [send(3, run(3, b"a")), dropped(stored(5))]
 
 
+def test_copy_on_the_node_of_a_worker_that_takes_a_value_is_dropped_with_it() -> None:
+    stream = stream_of(*CHAIN)
+    push(stream)
+
+    sent = stream.handle(ended(1, (1, LOST)), 1.0)
+
+    assert sent == [send(2, run(2, (5, 100)), needs=[LOST])]
+    assert stream.handle(ended(2, (2, b"a")), 2.0)[-1] == dropped(LOST, stored(5))
+
+
+def test_copies_of_what_was_lost_and_made_again_are_dropped_too() -> None:
+    stream = _with_lost_value_given()
+    lose_node(stream)
+    stream.handle(up(2, attempt=2, node="c"), 5.0)
+    sent = stream.handle(ended(1, (1, stored(7))), 6.0)
+
+    assert sent == [send(2, run(2, (7, 100)), needs=[stored(7)], at=place(2, attempt=2, node="c"))]
+    ends = stream.handle(ended(2, (2, b"a"), at=place(2, attempt=2, node="c")), 7.0)
+    assert ends[-1] == dropped(stored(7), stored(5), stored(7, node="c"))
+
+
+def test_copies_of_lost_nodes_are_not_dropped_there() -> None:
+    stream = stream_of(*CHAIN[:2])
+    push(stream, stored(4, node=""))
+    stream.handle(NodeGone("a"), 1.0)
+    stream.handle(up(1, attempt=2, node="b"), 2.0)
+
+    ends = stream.handle(ended(1, (1, b"a"), at=place(1, attempt=2, node="b")), 3.0)
+
+    assert ends == [dropped(stored(4, node=""), stored(4, node="b"))]
+
+
 def test_value_that_another_is_made_of_stays_until_that_is_out() -> None:
     stream = stream_of(*CHAIN)
     push(stream)
@@ -205,8 +237,11 @@ def test_value_that_nobody_needs_any_more_once_it_is_made_again_is_dropped() -> 
     stream.handle(ended(1, (1, LOST)), 1.0)
     lose_node(stream)
 
-    assert stream.handle(ended(2, (2, b"a")), 6.0) == [ready(result(0, b"a", sink=2))]
-    assert stream.handle(ended(1, (1, stored(7))), 7.0) == [dropped(stored(7), stored(4, node=""))]
+    assert stream.handle(ended(2, (2, b"a")), 6.0) == [
+        ready(result(0, b"a", sink=2)),
+        dropped(stored(5)),
+    ]
+    assert stream.handle(ended(1, (1, stored(7))), 7.0) == [dropped(stored(7), stored(4, node=""), stored(4))]
     taken(stream)
     assert stream.nbytes == 0
 
@@ -304,11 +339,11 @@ def test_worker_that_did_not_get_an_input_gets_what_was_sent_behind_it_again() -
 
     effects = stream.handle(InputLost(place(), 6, "nobody has it"), 2.0)
 
-    assert effects == [send(1, run(4))]
+    assert effects == [send(1, run(4)), dropped(stored(6))]
     lost = ItemFailure("lost", b"", "nobody has it")
     assert stream.handle(ended(1, (2, b"b")), 3.0) == [
         ready(result(1, b"b"), result(2, lost)),
-        dropped(stored(5, node="")),
+        dropped(stored(5, node=""), stored(5)),
     ]
 
 
@@ -325,7 +360,8 @@ def test_item_fails_whose_input_is_lost_and_has_no_maker() -> None:
 
     effects = stream.handle(InputLost(place(1), 5, "nobody has it"), 2.0)
 
-    assert effects == [ready(result(0, ItemFailure("lost", b"", "nobody has it")))]
+    lost = ItemFailure("lost", b"", "nobody has it")
+    assert effects == [ready(result(0, lost)), dropped(stored(5))]
 
 
 def test_loss_of_an_input_that_is_not_needed_any_more_changes_nothing() -> None:
@@ -416,7 +452,7 @@ def test_lost_result_is_made_again_from_a_value_that_is_lost_too() -> None:
 
     assert lose_node(stream) == [send(1, run(1))]
     assert stream.handle(ended(1, (1, failure())), 6.0) == []
-    assert stream.handle(up(3), 7.0) == [ready(result(0, failure(stage=1), sink=3))]
+    assert stream.handle(up(3), 7.0) == [ready(result(0, failure(stage=1), sink=3)), dropped(stored(5))]
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
 

@@ -310,8 +310,10 @@ class StreamMachine:
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
             is_settled = not self._fill(now)
-        sent: list[StreamEffect] = []
-        sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
+        sent = [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
+        for message in sent:
+            if message.needs:
+                self._flow.values.sent(message.needs, message.place.node)
         effects, self._workers.effects = self._workers.effects, []
         effects += sent
         effects += out

@@ -26,6 +26,8 @@ class StreamValues:
         #: What has come in the place of lost ones; None: it is being made again.
         self._replaced: dict[Index, ItemOutcome | None] = {}
         self._places: dict[Index, Stored] = {}
+        #: What was sent to nodes that did not have it, each in the place of such a value.
+        self._copies: dict[Index, dict[Stored, None]] = {}
         self._dropped: list[Stored] = []
 
     def hold(self, value: ItemOutcome, users: int, maker: "Work | None") -> None:
@@ -49,6 +51,18 @@ class StreamValues:
             else:
                 assert isinstance(value, Stored), "a stage takes no failures"
                 self._users[value.index] += 1
+
+    def sent(self, needs: "Iterable[Stored]", node: str) -> None:
+        """Note that a node gets copies of values that it needs."""
+        for need in needs:
+            if need.node != node:
+                copies = self._copies.setdefault(self._first_of(need), {})
+                copies[Stored(need.index, need.nbytes, node)] = None
+
+    def _first_of(self, value: Stored) -> "Index":
+        if value.index in self._users:
+            return value.index
+        return next(first for first, now in self._replaced.items() if now == value)
 
     def release(self, value: ItemOutcome) -> None:
         """Note that one of the users of a value needs it no more."""
@@ -74,6 +88,7 @@ class StreamValues:
         replaced = self._replaced.pop(value.index, last)
         if isinstance(replaced, Stored):
             self._dropped.append(replaced)
+        self._dropped += self._copies.pop(value.index, ())
         maker = self._makers.pop(value.index, None)
         # What it is being made of again is released with its end.
         return [] if maker is None or maker.is_made_again else maker.values
@@ -86,6 +101,9 @@ class StreamValues:
 
     def lost_with(self, node: str) -> list["Work"]:
         """Take note that what is on a node is lost. Returns the work that has to be done again."""
+        for copies in self._copies.values():
+            for copy in [each for each in copies if each.node == node]:
+                del copies[copy]
         again: list[Work] = []
         for index, first in self._places.items():
             place = self._replaced.get(index, first)
@@ -137,4 +155,5 @@ class StreamValues:
         assert self._users.keys() == self._places.keys()
         assert self._makers.keys() <= self._users.keys()
         assert self._replaced.keys() <= self._users.keys()
+        assert self._copies.keys() <= self._users.keys()
         assert all(users > 0 for users in self._users.values())
