@@ -15,6 +15,7 @@ from tests.core.stream.builders import (
     code,
     ended,
     finish,
+    out,
     place,
     push,
     ready,
@@ -22,6 +23,7 @@ from tests.core.stream.builders import (
     run,
     send,
     stream_of,
+    taken,
     up,
 )
 
@@ -114,10 +116,8 @@ def test_stream_ends_where_its_workers_have_moved() -> None:
     assert stream.handle(LaneClosed(1, 0), 5.0) == [StartLane(1, 0)]
     second = place(2, attempt=2, node="b")
     assert stream.handle(up(2, attempt=2, node="b"), 6.0) == [send(2, run(2, b"a"), at=second)]
-    assert stream.handle(ended(2, (2, b"b"), at=second), 7.0) == [
-        send(2, CloseStage(), at=second),
-        ready(result(0, b"b", sink=2)),
-    ]
+    assert stream.handle(ended(2, (2, b"b"), at=second), 7.0) == [ready(result(0, b"b", sink=2))]
+    assert taken(stream) == [send(2, CloseStage(), at=second), out(0)]
     assert stream.handle(up(1, attempt=2, node="b"), 8.0) == [send(1, CloseStage(), at=ELSEWHERE)]
     assert stream.handle(LaneClosed(1, 0), 9.0) == []
     assert stream.handle(LaneClosed(2, 0), 10.0) == [StreamDrained()]

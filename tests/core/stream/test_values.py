@@ -9,6 +9,7 @@ from handoff_actors.core.stream.events import (
     NodeGone,
     OwnerGone,
     Pushed,
+    ResultLost,
     StreamEffect,
 )
 from handoff_actors.core.stream.machine import StreamMachine
@@ -19,6 +20,7 @@ from tests.core.stream.builders import (
     dropped,
     ended,
     failure,
+    finish,
     generated,
     generator,
     out,
@@ -313,16 +315,32 @@ def test_result_that_was_handed_out_and_not_taken_is_made_again() -> None:
     assert stream.nbytes == 0
 
 
-def test_result_that_is_lost_when_the_stages_have_ended_is_not_made_again() -> None:
+def test_result_that_could_not_be_fetched_is_made_again_each_time_up_to_a_bound() -> None:
     stream = stream_of(Function("y", ["x"], code))
     push(stream)
-    stream.handle(ended(1, (1, LOST)), 1.0)
-    stream.handle(DrainStream(), 2.0)
+    stream.handle(ended(1, (1, stored(5))), 1.0)
 
-    assert lose_node(stream) == []
-    assert isinstance(stream.current(LOST), ItemFailure)
+    for index in (5, 6, 7):
+        assert stream.handle(ResultLost(stored(index), "gone"), 2.0) == [send(1, run(1))]
+        assert stream.handle(ResultLost(stored(index), "gone"), 2.0) == []
+        assert stream.handle(ended(1, (1, stored(index + 1))), 3.0) == []
+
+    assert stream.current(stored(5)) == stored(8)
+    assert stream.handle(ResultLost(stored(8), "gone"), 4.0) == []
+    lost = stream.current(stored(5))
+    assert isinstance(lost, ItemFailure)
+    assert lost.reason == "a value of it could not be had, though it was made 4 times: gone"
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
+
+
+def test_result_without_a_maker_that_could_not_be_fetched_is_lost() -> None:
+    stream = stream_of(Function("y", ["x"], code, init=code, finish=finish))
+    stream.handle(DrainStream(), 1.0)
+    stream.handle(generated(1, 1, stored(5), end=True), 2.0)
+
+    assert stream.handle(ResultLost(stored(5), "gone"), 3.0) == []
+    assert stream.current(stored(5)) == ItemFailure("lost", b"", "gone")
 
 
 # --- Inputs that are lost ---------------------------------------------------------------------------------------

@@ -125,6 +125,13 @@ class InputLost(Struct, frozen=True):
     reason: str
 
 
+class ResultLost(Struct, frozen=True):
+    """A result that was handed out, or what has come in its place since, could not be brought into the app."""
+
+    value: Stored
+    reason: str
+
+
 class NewItem(Struct, frozen=True):
     """An item that the app pushes."""
 
@@ -182,6 +189,7 @@ StreamEvent = (
     | StageEnded
     | StageGenerated
     | InputLost
+    | ResultLost
     | Pushed
     | Taken
     | OwnerGone
@@ -257,7 +265,7 @@ class StreamFailed(Struct, frozen=True):
 
 
 class StreamDrained(Struct, frozen=True):
-    """All results have been handed out, and all stages are closed."""
+    """All results have been taken, and all stages are closed."""
 
 
 StreamEffect = (

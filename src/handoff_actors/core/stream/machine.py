@@ -31,6 +31,7 @@ from handoff_actors.core.stream.events import (
     OwnerGone,
     Pushed,
     PushRoomFreed,
+    ResultLost,
     StageEnd,
     StageEnded,
     StageGenerated,
@@ -179,6 +180,8 @@ class StreamMachine:
                 self._workers.closed(stage, lane)
             case InputLost():
                 self._input_lost(event, now)
+            case ResultLost(value, reason):
+                self._workers.do_again(self._flow.values.lost(value.index, reason))
             case NodeGone(name):
                 self._workers.do_again(self._flow.values.lost_with(name))
                 self._workers.node_lost(name)
@@ -305,10 +308,10 @@ class StreamMachine:
         while not is_settled:
             self._flow.settle(now)
             self._workers.close_moving()
-            if self._draining.has_begun:
-                self._workers.effects += self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
+            if self._draining.has_begun:
+                self._workers.effects += self._draining.step(now)
             is_settled = not self._fill(now)
         sent = [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
         for message in sent:

@@ -191,11 +191,7 @@ class StageWorkers:
         """Have values made again that are lost."""
         for work in works:
             work.is_made_again = True
-            if self._draining.is_closing:
-                reason = "a value was lost when the stages had ended"
-                self._flow.work_ended(work, ItemFailure("lost", b"", reason, stage=work.stage))
-            else:
-                self._flow.stages[work.stage].put_back([work])
+            self._flow.stages[work.stage].put_back([work])
 
     def _fail(self, error: HandoffError) -> None:
         if not self.has_failed:

@@ -4,7 +4,7 @@ A stored value keeps the work that has made it, with what that work took: should
 values are in the machine itself.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, ItemSkipped, Stored
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from handoff_actors.core.stream.work import Work
     from handoff_actors.ids import Index
+
+#: A value that was made so often, and could not be had from its node each time, ends its item.
+MOST_LOSSES: Final = 4
 
 
 class StreamValues:
@@ -121,8 +124,20 @@ class StreamValues:
         for first, place in self._places.items():
             now = self._replaced.get(first, place)
             if isinstance(now, Stored) and now.index == index:
-                return self._lose(first, reason)
+                return [] if self._is_given_up(first, now.node, reason) else self._lose(first, reason)
         return []
+
+    def _is_given_up(self, first: "Index", node: str, reason: str) -> bool:
+        """Count a loss; True if a value was made so often in vain that it is not made again."""
+        maker = self._makers.get(first)
+        if maker is None:
+            return False
+        maker.losses += 1
+        if maker.losses < MOST_LOSSES:
+            return False
+        why = f"a value of it could not be had, though it was made {maker.losses} times: {reason}"
+        self._replaced[first] = ItemFailure("lost", b"", why, attempts=maker.losses, node=node)
+        return True
 
     def made_again(self, work: "Work", outcome: ItemOutcome) -> None:
         """Put what was made again in the place of what was lost."""
