@@ -201,6 +201,7 @@ class StreamWorld:
             for rule in self.rules.values():
                 rule.raises_once = rule.hangs_once = 0
         self._let_batches_hang(Random(seed + 2))
+        self._have_pauses(Random(seed + 4))
         self.options = StreamOptions(
             in_flight=random.choice([1, 2, 5, 20, 64]),
             in_flight_nbytes=random.choice([1, 50, 1000, 10**9]),
@@ -221,6 +222,8 @@ class StreamWorld:
         self._stopped: set[tuple[Vertex, int]] = set()
         #: Stages at which a whole batch has hung, so that items which do not hang may have failed with the others.
         self._hung_batches: set[Vertex] = set()
+        #: When an item that has failed may be tried again.
+        self._not_before: dict[tuple[Vertex, tuple[int, ...]], float] = {}
         #: Items that were on a worker when it died for no fault of theirs.
         self._died: set[int] = set()
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
@@ -261,6 +264,11 @@ class StreamWorld:
                 rule.hangs_once = random.choice([0, 50, 200]) if self.max_retries else 0
                 rule.hangs = random.choice([0, 20])
 
+    def _have_pauses(self, random: Random) -> None:
+        for vertex in self.plan.vertices:
+            if not vertex.is_input and random.random() < 0.2:
+                vertex.function.retry_backoff = (random.choice([0.02, 1.0]), 2.0, 2.0)
+
     # --- Time ---------------------------------------------------------------------------------------------------
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
@@ -271,7 +279,7 @@ class StreamWorld:
         self.perform(self.machine.start(self.now))
         self.later(0.0, self._push)
         if self.leaves is not None:
-            self.later(self.leaves[1], lambda: self.feed(OwnerGone(self.leaves[0] if self.leaves else 0)))
+            self.later(self.leaves[1], self._leave)
         if self.leaver is not None:
             self.later(self.random.random() * 0.5, self._leave_node)
         for _ in range(self.node_losses):
@@ -338,6 +346,12 @@ class StreamWorld:
     def _keys(self, vertex: Vertex, value: int) -> list[int]:
         targets = [target for target, _ in self.plan.vertices[vertex].consumers]
         return [value % 7 for target in targets if self.plan.vertices[target].function.key is not None]
+
+    def _leave(self) -> None:
+        assert self.leaves is not None
+        owner, _ = self.leaves
+        self.feed(OwnerGone(owner))
+        self.handed_out.get(owner, deque()).clear()
 
     def _take(self, owner: int, results: list[StreamResult]) -> None:
         for result in results:
@@ -541,8 +555,14 @@ class StreamWorld:
         if fate.endswith("_once"):
             key = lane.stage, values
             if key in self._once:
+                assert self.now >= self._not_before.get(key, 0.0), (
+                    "it is tried again before its pause is over"
+                )
                 return ""
             self._once.add(key)
+            backoff = self.plan.vertices[lane.stage].function.retry_backoff
+            if backoff is not None and fate == "raises_once":
+                self._not_before[key] = self.now + backoff[0] / 2
             return {"kills_once": "kills", "raises_once": "raises", "hangs_once": "hangs"}[fate]
         return fate
 

@@ -53,7 +53,9 @@ class Flow:
 
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
         self.stages = {
-            vertex.number: StreamStage(vertex, options.max_retries, options.in_flight)
+            vertex.number: StreamStage(
+                vertex, options.max_retries, options.in_flight, ordered=options.ordered
+            )
             for vertex in plan.vertices
             if not vertex.is_input
         }

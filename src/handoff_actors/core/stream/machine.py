@@ -93,8 +93,9 @@ class StreamMachine:
             return []
         self._flow.time_out(now)
         for stage in self._flow.stages.values():
+            stage.end_pauses(now)
             for lane in stage.overdue(now):
-                self._workers.stop_overdue(stage, lane)
+                self._workers.stop_overdue(stage, lane, now)
             for lane in stage.surplus_lanes(now):
                 close(lane)
         return self._settle(now)
@@ -227,7 +228,7 @@ class StreamMachine:
                 outcome = blamed(outcome, work)
             work.is_suspect = False
             self._flow.work_ended(work, outcome, end.keys)
-        stage.put_back(again)
+        stage.retry(again, now)
         stage.rested(lane, now)
 
     def _discard(self, ends: Iterable[StageEnd]) -> None:
@@ -244,12 +245,12 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.results))
         lane.answered(work)
         if work.is_made_again:
-            self._result_made_again(work, event, lane, stage)
+            self._result_made_again(work, event, lane, stage, now)
         else:
             self._results_came(work, event.results, lane, stage, now)
             if event.is_end:
                 lane.let_go(work.number)
-                self._generator_ended(work, event.failure, stage)
+                self._generator_ended(work, event.failure, stage, now)
         stage.rested(lane, now)
 
     def _results_came(
@@ -266,7 +267,9 @@ class StreamMachine:
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
 
-    def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: StreamStage) -> None:
+    def _result_made_again(
+        self, work: Work, event: StageGenerated, lane: Lane, stage: StreamStage, now: float
+    ) -> None:
         """Take one result of a generator that was lost; the rest of them are not."""
         if not (event.results or event.is_end):
             return
@@ -276,16 +279,18 @@ class StreamMachine:
             if not event.is_end:
                 lane.rows.append(GenerateMore(work.number, 0))
         elif event.failure is not None and retry_of(work, event.failure, stage):
-            stage.put_back([work])
+            stage.retry([work], now)
         else:
             lost = ItemFailure("lost", b"", "the generator gives fewer results than before")
             self._flow.work_ended(work, blamed(event.failure or lost, work))
 
-    def _generator_ended(self, work: Work, failure: ItemFailure | None, stage: StreamStage) -> None:
+    def _generator_ended(
+        self, work: Work, failure: ItemFailure | None, stage: StreamStage, now: float
+    ) -> None:
         if work.is_finish:
             self._draining.ended(work, failure)
         elif failure is not None and retry_of(work, failure, stage):
-            stage.put_back([work])
+            stage.retry([work], now)
         else:
             work.is_suspect = False
             self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))

@@ -164,7 +164,7 @@ class StageWorkers:
             self._draining.ended(work, ItemFailure("worker", b"", reason, attempts=work.deaths))
         return True
 
-    def stop_overdue(self, stage: StreamStage, lane: Lane) -> None:
+    def stop_overdue(self, stage: StreamStage, lane: Lane, now: float) -> None:
         """Stop a worker whose item has taken too long. What it had beside that is done again."""
         late = stage.late(lane)
         error = None if late[0].is_finish else state_loss(stage, lane)
@@ -185,7 +185,7 @@ class StageWorkers:
                 again.append(work)
             else:
                 self._flow.work_ended(work, blamed(failure, work))
-        stage.put_back(again)
+        stage.retry(again, now)
 
     def do_again(self, works: Iterable[Work]) -> None:
         """Have values made again that are lost."""

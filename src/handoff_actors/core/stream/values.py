@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from handoff_actors.ids import Index
 
 #: A value that was made so often, and could not be had from its node each time, ends its item.
-MOST_LOSSES: Final = 4
+MOST_LOSSES: Final = 20
 
 
 class StreamValues:
