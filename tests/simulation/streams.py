@@ -222,8 +222,8 @@ class StreamWorld:
         self._stopped: set[tuple[Vertex, int]] = set()
         #: Stages at which a whole batch has hung, so that items which do not hang may have failed with the others.
         self._hung_batches: set[Vertex] = set()
-        #: When an item that has failed may be tried again.
-        self._not_before: dict[tuple[Vertex, tuple[int, ...]], float] = {}
+        #: When an item that has failed may be tried again, by its number at its stage.
+        self._not_before: dict[int, float] = {}
         #: Items that were on a worker when it died for no fault of theirs.
         self._died: set[int] = set()
         self.deaths = random.choice([0.0, 0.0, 0.002, 0.01])
@@ -316,7 +316,29 @@ class StreamWorld:
         return f"{len(self.pushed)} of {self.pushes} pushed, {self.machine.in_flight} in flight, drained: {self.is_drained}"
 
     def feed(self, event: StreamEvent) -> None:
+        if isinstance(event, StageEnded):
+            self._note_pauses(event)
         self.perform(self.machine.handle(event, self.now))
+
+    def _note_pauses(self, event: StageEnded) -> None:
+        stage, lane = self.machine._workers.at(event.place)
+        backoff = None if stage is None else stage.vertex.function.retry_backoff
+        if lane is None or backoff is None:
+            return
+        for end in event.ends:
+            if isinstance(end.outcome, ItemFailure) and end.number in lane.outstanding:
+                self._not_before[end.number] = self.now + backoff[0] / 2
+
+    def _check_pause(self, row: ToStage) -> None:
+        match row:
+            case RunItem(number):
+                numbers = [number]
+            case RunBatch(items):
+                numbers = [number for number, _ in items]
+            case _:
+                numbers = []
+        for number in numbers:
+            assert self.now >= self._not_before.get(number, 0.0), f"{row} comes before its pause is over"
 
     # --- The app ------------------------------------------------------------------------------------------------
 
@@ -457,6 +479,8 @@ class StreamWorld:
             # A copy on the node of the worker, under the same name.
             self.stores[place.node][value.index] = self.stores[value.node][value.index]
         self._values = {value.index: self.stores[value.node][value.index] for value in needs}
+        for row in rows:
+            self._check_pause(row)
         lane.rows += [self._with_numbers(row) for row in rows]
         self._work(lane)
 
@@ -555,14 +579,8 @@ class StreamWorld:
         if fate.endswith("_once"):
             key = lane.stage, values
             if key in self._once:
-                assert self.now >= self._not_before.get(key, 0.0), (
-                    "it is tried again before its pause is over"
-                )
                 return ""
             self._once.add(key)
-            backoff = self.plan.vertices[lane.stage].function.retry_backoff
-            if backoff is not None and fate == "raises_once":
-                self._not_before[key] = self.now + backoff[0] / 2
             return {"kills_once": "kills", "raises_once": "raises", "hangs_once": "hangs"}[fate]
         return fate
 

@@ -299,6 +299,18 @@ def test_finish_that_kills_its_workers_is_a_failure_in_the_end() -> None:
     assert taken(stream) == [send(1, CLOSE, at=place(attempt=4)), out(0)]
 
 
+def test_result_that_is_made_again_while_finish_goes_on_outlives_its_worker() -> None:
+    stream = stream_of(summing())
+    push(stream)
+    stream.handle(ended(1, (1, stored(5))), 0.5)
+    assert drain(stream) == [send(1, calls_finish(2))]
+    stream.handle(ResultLost(stored(5), "gone"), 2.0)
+
+    assert stream.handle(up(attempt=2), 3.0) == [send(1, run(1), at=place(attempt=2))]
+    ends = stream.handle(ended(1, (1, stored(6)), at=place(attempt=2)), 4.0)
+    assert ends == [send(1, calls_finish(2), at=place(attempt=2))]
+
+
 def test_loss_of_nodes_is_not_held_against_finish() -> None:
     stream = stream_of(summing())
     drain(stream)

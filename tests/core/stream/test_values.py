@@ -11,6 +11,7 @@ from handoff_actors.core.stream.events import (
     Pushed,
     ResultLost,
     StreamEffect,
+    StreamResult,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.values import MOST_LOSSES
@@ -334,6 +335,22 @@ def test_result_that_could_not_be_fetched_is_made_again_each_time_up_to_a_bound(
     assert lost.reason == "a value of it could not be had, though it was made 20 times: gone"
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
+
+
+def test_result_that_is_handed_out_after_it_was_made_again_is_known_by_the_first_one() -> None:
+    stream = stream_of(Function("y", ["x"], code), Function("z", ["x"], code))
+    push(stream)
+    stream.handle(ended(1, (1, LOST)), 1.0)
+    lose_node(stream)
+    stream.handle(ended(1, (1, stored(7))), 2.0)
+
+    (handed,) = stream.handle(ended(2, (2, b"z")), 3.0)
+
+    assert handed == ready(StreamResult(0, {1: LOST, 2: b"z"}))
+    assert stream.current(LOST) == stored(7)
+    assert stream.handle(ResultLost(stored(7), "gone"), 4.0) == [send(1, run(1))]
+    stream.handle(ended(1, (1, stored(8))), 5.0)
+    assert stream.current(LOST) == stored(8)
 
 
 def test_result_without_a_maker_that_could_not_be_fetched_is_lost() -> None:

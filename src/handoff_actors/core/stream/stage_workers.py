@@ -140,6 +140,8 @@ class StageWorkers:
         lane.is_closing = lane.is_closing and not (lane.is_moving and not self._draining.is_closing)
         node, works = lane.node, lane.lose()
         if works and works[0].is_finish:
+            # What is made again meanwhile has come later.
+            stage.put_back(works[1:])
             return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage, node) if is_blamed else (works, [])
         stage.put_back(again)

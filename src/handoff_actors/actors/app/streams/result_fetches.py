@@ -21,7 +21,7 @@ class _ResultFetch(Struct, eq=False):
     value: Stored
     done: Callable[[Buffer | FetchFailure], None]
     #: Where it was looked for last, and whether it was not there.
-    sought: Stored
+    sought: Stored | None = None
     is_missing: bool = False
     give_up: Callable[[], None] | None = None
     is_over: bool = False
@@ -50,8 +50,9 @@ class ResultFetches:
 
     def fetch(self, value: Stored, done: Callable[[Buffer | FetchFailure], None]) -> Callable[[], None]:
         """Bring a value, perhaps at once. Returns a function that gives up the fetch."""
-        fetch = _ResultFetch(value, done, value)
-        self._begin(fetch, value)
+        fetch = _ResultFetch(value, done)
+        self._waiting[fetch] = None
+        self._look_at(fetch)
         return lambda: self._give_up(fetch)
 
     def look(self) -> None:
@@ -82,7 +83,7 @@ class ResultFetches:
         self._loop.call_soon(self._say_lost, fetch, why.reason)
 
     def _say_lost(self, fetch: _ResultFetch, reason: str) -> None:
-        if not fetch.is_over:
+        if not fetch.is_over and fetch.sought is not None:
             self._lost(fetch.sought, reason)
             self.look()
 
