@@ -311,6 +311,15 @@ def test_result_that_is_made_again_while_finish_goes_on_outlives_its_worker() ->
     assert ends == [send(1, calls_finish(2), at=place(attempt=2))]
 
 
+def test_result_is_made_again_while_finish_waits_until_it_is_taken() -> None:
+    stream = stream_of(summing(timeout=9.0), in_flight=1)
+    push(stream)
+    stream.handle(ended(1, (1, stored(5))), 0.5)
+    drain(stream)
+
+    assert stream.handle(ResultLost(stored(5), "gone"), 2.0) == [send(1, run(1))]
+
+
 def test_loss_of_nodes_is_not_held_against_finish() -> None:
     stream = stream_of(summing())
     drain(stream)

@@ -207,6 +207,9 @@ class StreamStage:
         if lane.suspects or not lane.is_usable:
             return 0
         held = len(lane.outstanding)
+        if held and next(iter(lane.outstanding.values())).is_finish:
+            # It may wait until results are taken, of which one may have to be made again before.
+            held -= 1
         if self.is_batched:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
         if self.is_generator:
