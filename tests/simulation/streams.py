@@ -25,6 +25,7 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     LanePlace,
     LaneUp,
+    ModulesAdded,
     NewItem,
     NodeGone,
     NodeLeaving,
@@ -238,6 +239,9 @@ class StreamWorld:
         )
         #: The shell is so late to wake the machine: events that come meanwhile are first.
         self.wakes_after_s = Random(seed + 1).choice([0.0, 0.0, 0.002, 0.05])
+        #: When workers have to start again for further modules.
+        renewing = Random(seed + 5)
+        self.renewals = [renewing.random() * 0.5 for _ in range(renewing.choice([0, 0, 0, 2]))]
         #: Share of the results that are gone when the app fetches them.
         self._fetches = Random(seed + 3)
         self.result_losses = self._fetches.choice([0.0, 0.0, 0.1, 0.5])
@@ -282,6 +286,8 @@ class StreamWorld:
             self.later(self.leaves[1], self._leave)
         if self.leaver is not None:
             self.later(self.random.random() * 0.5, self._leave_node)
+        for at in self.renewals:
+            self.later(at, lambda: self.feed(ModulesAdded()))
         for _ in range(self.node_losses):
             self.later(self.random.random() * 0.5, self._lose_node)
         while not (self.is_drained and not self._has_untaken) and self.failed is None:

@@ -3,6 +3,7 @@
 from handoff_actors.core.stream.events import (
     DrainStream,
     LaneClosed,
+    ModulesAdded,
     NodeGone,
     NodeLeaving,
     StartLane,
@@ -103,6 +104,20 @@ def test_worker_that_moves_when_the_stream_ends_does_not_start_again() -> None:
 
     assert stream.handle(DrainStream(), 2.0) == []
     assert stream.handle(LaneClosed(1, 0), 3.0) == [StreamDrained()]
+
+
+def test_workers_start_again_for_modules_once_they_have_ended_their_items() -> None:
+    stream = stream_of(
+        Function("y", ["x"], code),
+        Function("z", ["y"], code, init=code, finish=finish),
+    )
+    push(stream)
+
+    assert stream.handle(ModulesAdded(), 1.0) == []
+    assert push(stream) == []
+    assert stream.handle(ended(1, (1, b"a")), 2.0) == [send(1, CloseStage()), send(2, run(3, b"a"))]
+    assert stream.handle(LaneClosed(1, 0), 3.0) == [StartLane(1, 0)]
+    assert stream.handle(up(1, attempt=2), 4.0) == [send(1, run(2), at=place(1, attempt=2))]
 
 
 def test_stream_ends_where_its_workers_have_moved() -> None:

@@ -21,6 +21,7 @@ from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
+    ModulesAdded,
     NodeLeaving,
     OwnerGone,
     Stored,
@@ -159,6 +160,10 @@ class GoingStream:
     def report(self) -> PipelineReport:
         """Report on the stages."""
         return report_on(self.machine, clock() - self._began_at, self._in_flight)
+
+    def renew_workers(self) -> None:
+        """Have workers start again, as there are modules that they lack."""
+        self.actor.feed(ModulesAdded())
 
     # --- Items --------------------------------------------------------------------------------------------------
 

@@ -174,6 +174,10 @@ class NodeLeaving(Struct, frozen=True):
     name: str
 
 
+class ModulesAdded(Struct, frozen=True):
+    """Items that are pushed from now on are of modules that the workers do not have, but those that start now do."""
+
+
 class DrainStream(Struct, frozen=True):
     """Nothing more is pushed: finish what there is, then say `StreamDrained`."""
 
@@ -195,6 +199,7 @@ StreamEvent = (
     | OwnerGone
     | NodeGone
     | NodeLeaving
+    | ModulesAdded
     | DrainStream
     | AbortStream
 )

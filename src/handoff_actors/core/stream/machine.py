@@ -25,6 +25,7 @@ from handoff_actors.core.stream.events import (
     LaneClosed,
     LaneLost,
     LaneUp,
+    ModulesAdded,
     NewItem,
     NodeGone,
     NodeLeaving,
@@ -188,6 +189,8 @@ class StreamMachine:
                 self._workers.node_lost(name)
             case NodeLeaving(name):
                 self._workers.node_leaving(name)
+            case ModulesAdded():
+                self._workers.renew()
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():

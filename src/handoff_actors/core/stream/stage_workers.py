@@ -107,8 +107,16 @@ class StageWorkers:
 
     def node_leaving(self, name: str) -> None:
         """Move the workers of a node, once they have ended their items; those whose state counts stay for as long as the node does."""
+        self._move(name)
+
+    def renew(self) -> None:
+        """Start workers again, once they have ended their items; those whose state counts stay."""
+        self._move(None)
+
+    def _move(self, node: str | None) -> None:
         for stage, lane in self._at.values():
-            if lane.node == name and lane.is_usable and stage.vertex.function.finish is None:
+            is_meant = node is None or lane.node == node
+            if is_meant and lane.is_usable and stage.vertex.function.finish is None:
                 lane.is_moving = True
                 self._moving.append((stage, lane))
 
