@@ -6,16 +6,19 @@ from handoff_actors.core.stream.events import (
     ModulesAdded,
     NodeGone,
     NodeLeaving,
+    ResultLost,
     StartLane,
     StreamDrained,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages.stage_rows import CloseStage
+from handoff_actors.wire.messages.stage_rows import CloseStage, Generate
 from tests.core.stream.builders import (
     code,
     ended,
     finish,
+    generated,
+    generator,
     out,
     place,
     push,
@@ -23,6 +26,7 @@ from tests.core.stream.builders import (
     result,
     run,
     send,
+    stored,
     stream_of,
     taken,
     up,
@@ -118,6 +122,15 @@ def test_workers_start_again_for_modules_once_they_have_ended_their_items() -> N
     assert stream.handle(ended(1, (1, b"a")), 2.0) == [send(1, CloseStage()), send(2, run(3, b"a"))]
     assert stream.handle(LaneClosed(1, 0), 3.0) == [StartLane(1, 0)]
     assert stream.handle(up(1, attempt=2), 4.0) == [send(1, run(2), at=place(1, attempt=2))]
+
+
+def test_worker_that_is_to_move_makes_again_what_its_generator_waits_for() -> None:
+    stream = stream_of(Function("g", ["x"], generator), in_flight=1)
+    push(stream)
+    stream.handle(generated(1, 1, stored(5)), 1.0)
+    leave(stream)
+
+    assert stream.handle(ResultLost(stored(5), "gone"), 2.0) == [send(1, Generate(2, [b"v"], 0, 1))]
 
 
 def test_stream_ends_where_its_workers_have_moved() -> None:

@@ -201,7 +201,8 @@ class StreamStage:
 
     def _may_make_again(self, work: Work, lane: Lane) -> bool:
         is_alone = not lane.is_generating
-        return lane.is_usable and (is_alone or not (lane.suspects or work.is_suspect))
+        # One that is to move ends its generators before, which may wait for this.
+        return lane.is_there and (is_alone or not (lane.suspects or work.is_suspect))
 
     def _room(self, lane: Lane) -> int:
         if lane.suspects or not lane.is_usable:
