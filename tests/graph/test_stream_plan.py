@@ -355,10 +355,6 @@ def test_a_stage_without_inputs_would_never_be_called(functions: list[Function])
 REFUSED: dict[str, tuple[Function, str]] = {
     "when": (stage("f", "x", when=["x"]), "when is an option of runs: .*SKIP"),
     "run_if": (stage("f", "x", run_if="always"), "run_if='always' is an option of runs: .* ItemError"),
-    "retry_backoff": (
-        stage("f", "x", max_retries=2, retry_backoff=(1.0, 2.0, 5.0)),
-        "retry_backoff is an option of runs, .* at once",
-    ),
     "cache": (stage("f", "x", cache=60), "cache is an option of runs"),
     "batched generator": (
         stage("f", "x", code=spread, batch_size=2),

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, Literal, TypedDict
 
 from handoff_actors.client.policy import Policy
-from handoff_actors.core.run.endings.retries import Backoff
+from handoff_actors.core.backoff import Backoff
 from handoff_actors.core.run.options import OnFailure
 from handoff_actors.display.options import OutputOption
 from handoff_actors.events import OnEvent

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from handoff_actors.addresses import check_seeds
 from handoff_actors.client.policy import Policy, UserPolicy
+from handoff_actors.core.backoff import NO_BACKOFF, Backoff
 from handoff_actors.core.node.validation import MAX_OFFER_BYTES
-from handoff_actors.core.run.endings.retries import NO_BACKOFF, Backoff
 from handoff_actors.core.run.facts.grown_graph import cached_functions
 from handoff_actors.core.run.options import MAX_FUNCTIONS, OnFailure, RunOptions
 from handoff_actors.core.run.scheduling.durations import Durations

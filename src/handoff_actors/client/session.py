@@ -39,8 +39,8 @@ from handoff_actors.client.options import (
 from handoff_actors.client.policy import Policy
 from handoff_actors.client.process.tracebacks import inside_hidden
 from handoff_actors.client.run import Run, note_run
+from handoff_actors.core.backoff import Backoff
 from handoff_actors.core.resources import holds
-from handoff_actors.core.run.endings.retries import Backoff
 from handoff_actors.core.run.options import MAX_FUNCTIONS, OnFailure
 from handoff_actors.display.options import DisplayOptions, OutputOption
 from handoff_actors.errors import HandoffError

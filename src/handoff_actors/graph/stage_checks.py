@@ -42,11 +42,6 @@ def _fault(function: Function) -> str:
         return f"run_if={function.run_if!r} is an option of runs: in a stream, an item that fails is given out as an ItemError"
     if function.cache is not None:
         return "cache is an option of runs, and a stream keeps no results: leave it out"
-    if function.retry_backoff is not None:
-        return (
-            "retry_backoff is an option of runs, and a stream tries an item again at once, as others wait behind it: leave it out,"
-            " and let the code itself wait and try again"
-        )
     if function.code is None:
         return ""
     if adds_functions(function.code):

@@ -131,6 +131,19 @@ def check_large(data: bytes) -> int:
     return data[0]
 
 
+def megabyte(number: int) -> bytes:
+    return bytes([number % 256]) * 1_000_000
+
+
+def turned(data: bytes) -> bytes:
+    return data[::-1]
+
+
+def first_of_megabyte(data: bytes) -> int:
+    assert len(data) == 1_000_000
+    return data[0]
+
+
 def die_once_at(number: int, at: int, marker: str) -> int:
     if number == at and not Path(marker).exists():
         Path(marker).touch()

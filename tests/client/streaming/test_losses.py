@@ -136,11 +136,18 @@ async def test_items_take_modules_along_that_nodes_lack(
         monkeypatch.syspath_prepend(tmp_path)
         lacking = importlib.import_module("lacking")
         async with handoff.Session(seeds=[first.address]) as session:
-            async with session.stream(chain(stages.increment)) as pipeline:
-                with pytest.raises(handoff.ItemError, match="lacking"):
-                    await pipeline.call(lacking.Item(3))
             async with session.stream(chain(stages.increment), modules_by_value=[lacking]) as pipeline:
                 assert await pipeline.call(lacking.Item(3)) == 4
+            async with session.stream(chain(stages.same, stages.same, stages.increment)) as pipeline:
+                assert await pipeline.call(2) == 3
+                assert await pipeline.call(lacking.Item(3)) == 4
+                assert await asyncio.gather(*(pipeline.call(lacking.Item(n)) for n in range(5))) == [
+                    1,
+                    2,
+                    3,
+                    4,
+                    5,
+                ]
 
 
 async def test_stream_ends_when_the_nodes_that_are_left_can_not_hold_its_stages() -> None:

@@ -104,6 +104,21 @@ async def test_value_that_can_not_be_had_is_the_failure_of_its_item(outlet: Outl
     assert (found[1].kind, found[1].reason) == ("lost", "its value on node n1: it is gone")
 
 
+async def test_results_that_are_freed_are_let_go_in_order_so_that_none_is_dropped_on_its_way(
+    outlet: Outlet, source: Source
+) -> None:
+    outlet.free()
+    outlet.arrived([result(0, STORED), result(1)])
+    assert source.told == []
+
+    source.fetches[STORED](b"large")
+
+    assert source.told == [(5, 1)] * 2
+    assert await taken(outlet) == (0, {SINK: b"large"})
+    outlet.arrived([result(2)])
+    assert source.told == [(5, 1)] * 3
+
+
 async def test_results_that_are_freed_do_not_count_as_in_flight_and_wait(
     outlet: Outlet, source: Source
 ) -> None:

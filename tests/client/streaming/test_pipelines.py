@@ -348,9 +348,11 @@ async def test_map_that_is_left_early_frees_its_room(app: App) -> None:
 async def test_item_is_tried_again_as_often_as_it_may(app: App, tmp_path: Path) -> None:
     dag = handoff.DAG()
     number = dag.call(None, type="input", id="in")
-    dag.call(stages.fail_twice, number, str(tmp_path / "tries"), id="tries")
+    dag.call(stages.fail_twice, number, str(tmp_path / "tries"), id="tries", retry_backoff=(0.2, 1, 0.2))
     async with app.session.stream(dag, max_retries=2) as pipeline:
+        began_at = time.monotonic()
         assert await pipeline.call(5) == 5
+        assert time.monotonic() - began_at >= 0.2
         assert (tmp_path / "tries").read_text() == "5\n5\n5\n"
     async with app.session.stream(dag, max_retries=1) as pipeline:
         with pytest.raises(handoff.ItemError) as caught:

@@ -44,7 +44,8 @@ def test_there_is_no_room_beyond_the_bytes_but_for_one_item() -> None:
     push(stream, stored(5, 1000, ""))
     assert not stream.has_room
     effects = stream.handle(ended(1, (1, b"a")), 1.0)
-    assert effects == [ready(result(0, b"a")), dropped(stored(5, 1000, "")), PushRoomFreed()]
+    there = stored(5, 1000, "")
+    assert effects == [ready(result(0, b"a")), dropped(there, stored(5, 1000)), PushRoomFreed()]
 
 
 def test_there_is_no_room_once_nothing_more_is_to_be_pushed() -> None:

@@ -9,6 +9,7 @@ from handoff_actors.core.stream.events import (
     LaneLost,
     NodeGone,
     OwnerGone,
+    ResultLost,
     StartLane,
     StopLane,
     StreamDrained,
@@ -58,29 +59,35 @@ def calls_finish(number: int, credit: int = 64) -> FinishStage:
 # --- Closing ----------------------------------------------------------------------------------------------------
 
 
-def test_workers_are_closed_once_all_items_are_done_and_then_the_stream_is_drained() -> None:
+def test_workers_are_closed_once_all_results_are_taken_and_then_the_stream_is_drained() -> None:
     stream = stream_of(Function("y", ["x"], code, parallelism=2))
     push(stream)
 
     assert drain(stream) == []
-    assert stream.handle(ended(1, (1, b"a")), 2.0) == [
-        send(1, CLOSE),
-        send(1, CLOSE, lane=1),
-        ready(result(0, b"a")),
-    ]
+    assert stream.handle(ended(1, (1, b"a")), 2.0) == [ready(result(0, b"a"))]
+    assert taken(stream) == [send(1, CLOSE), send(1, CLOSE, lane=1), out(0)]
     assert stream.handle(LaneClosed(1, 0), 3.0) == []
     assert stream.handle(LaneClosed(1, 1), 4.0) == [StreamDrained()]
 
 
-def test_results_may_be_taken_after_the_stream_is_drained() -> None:
+def test_result_that_is_lost_at_the_end_is_made_again_before_the_workers_are_closed() -> None:
     stream = stream_of(Function("y", ["x"], code))
     push(stream)
     drain(stream)
     stream.handle(ended(1, (1, stored(5))), 2.0)
-    stream.handle(LaneClosed(1, 0), 3.0)
 
-    assert taken(stream) == [out(0), dropped(stored(5))]
-    assert stream.in_flight == 0
+    assert stream.handle(ResultLost(stored(5), "nobody has it"), 3.0) == [send(1, run(1))]
+    assert stream.handle(ended(1, (1, stored(6))), 4.0) == []
+    assert taken(stream) == [send(1, CLOSE), out(0), dropped(stored(6))]
+
+
+def test_results_that_nobody_takes_hold_up_no_end() -> None:
+    stream = stream_of(Function("y", ["x"], code))
+    push(stream)
+    stream.handle(OwnerGone(FINISH_OWNER), 0.5)
+    drain(stream)
+
+    assert stream.handle(ended(1, (1, b"a")), 2.0) == [send(1, CLOSE), out(0)]
 
 
 def test_stream_without_stages_is_drained_at_once() -> None:
@@ -128,11 +135,8 @@ def test_additional_worker_that_is_not_up_at_the_end_is_stopped() -> None:
     stream = _with_starting_worker(Function("y", ["x"], code, parallelism=(1, 2)))
 
     drain(stream)
-    assert stream.handle(ended(1, (2, b"b")), 3.0) == [
-        StopLane(1, 1),
-        send(1, CLOSE),
-        ready(result(1, b"b")),
-    ]
+    assert stream.handle(ended(1, (2, b"b")), 3.0) == [StopLane(1, 1), ready(result(1, b"b"))]
+    assert taken(stream, 2) == [send(1, CLOSE), out(0), out(1)]
     assert stream.handle(LaneClosed(1, 0), 4.0) == []
     assert stream.handle(LaneClosed(1, 1), 4.0) == [StreamDrained()]
 
@@ -143,13 +147,15 @@ def test_additional_worker_that_is_not_up_at_the_end_has_nothing_to_finish() -> 
     drain(stream)
     assert stream.handle(ended(1, (2, b"b")), 3.0)[:2] == [StopLane(1, 1), send(1, calls_finish(3))]
     assert stream.handle(LaneClosed(1, 1), 4.0) == []
-    assert stream.handle(generated(1, 3, end=True), 5.0) == [send(1, CLOSE)]
+    assert stream.handle(generated(1, 3, end=True), 5.0) == []
+    assert taken(stream, 2)[0] == send(1, CLOSE)
 
 
 def test_additional_worker_that_is_up_before_it_could_be_stopped_gets_nothing() -> None:
     stream = _with_starting_worker(Function("y", ["x"], code, parallelism=(1, 2)))
     drain(stream)
     stream.handle(ended(1, (2, b"b")), 3.0)
+    taken(stream, 2)
 
     assert stream.handle(up(1, 1), 4.0) == []
     assert stream.handle(LaneLost(1, 1, ERROR, is_loss=False), 5.0) == []
@@ -176,7 +182,8 @@ def test_finish_is_called_by_one_worker_after_the_other_once_all_items_are_done(
     assert drain(stream) == []
     assert stream.handle(ended(1, (1, b"a")), 2.0) == [send(1, calls_finish(2)), ready(result(0, b"a"))]
     assert stream.handle(generated(1, 2, end=True), 3.0) == [send(1, calls_finish(3), lane=1)]
-    assert stream.handle(generated(1, 3, end=True, lane=1), 4.0) == [send(1, CLOSE), send(1, CLOSE, lane=1)]
+    assert stream.handle(generated(1, 3, end=True, lane=1), 4.0) == []
+    assert taken(stream) == [send(1, CLOSE), send(1, CLOSE, lane=1), out(0)]
 
 
 def test_results_of_finish_are_items_of_their_own_that_go_on_through_later_stages() -> None:
@@ -191,11 +198,8 @@ def test_results_of_finish_are_items_of_their_own_that_go_on_through_later_stage
         send(2, run(5, b"c")),
         ready(result(1, b"B", sink=2)),
     ]
-    assert stream.handle(ended(2, (5, b"C"), seconds=9.0), 4.0) == [
-        send(1, CLOSE),
-        send(2, CLOSE),
-        ready(result(2, b"C", sink=2)),
-    ]
+    assert stream.handle(ended(2, (5, b"C"), seconds=9.0), 4.0) == [ready(result(2, b"C", sink=2))]
+    assert taken(stream, 3) == [send(1, CLOSE), send(2, CLOSE), out(0), out(1), out(2)]
 
 
 def test_stages_finish_in_their_order() -> None:
@@ -270,10 +274,9 @@ def test_failure_of_finish_is_a_result_behind_those_that_it_has_given() -> None:
 
     effects = stream.handle(generated(1, 1, b"a", end=True, failure=failure()), 2.0)
 
-    assert effects == [
-        send(1, CLOSE),
-        ready(result(0, b"a"), result(1, failure("its finish failed: it raised", stage=1))),
-    ]
+    failed = failure("its finish failed: it raised", stage=1)
+    assert effects == [ready(result(0, b"a"), result(1, failed))]
+    assert taken(stream, 2) == [send(1, CLOSE), out(0), out(1)]
 
 
 def test_finish_is_called_again_if_its_worker_is_lost_before_it_has_given_anything() -> None:
@@ -294,7 +297,29 @@ def test_finish_that_kills_its_workers_is_a_failure_in_the_end() -> None:
 
     reason = "its finish failed: its worker has died 3 times"
     died = ItemFailure("worker", b"", reason, stage=1, attempts=3)
-    assert effects == [send(1, CLOSE, at=place(attempt=4)), ready(result(0, died))]
+    assert effects == [ready(result(0, died))]
+    assert taken(stream) == [send(1, CLOSE, at=place(attempt=4)), out(0)]
+
+
+def test_result_that_is_made_again_while_finish_goes_on_outlives_its_worker() -> None:
+    stream = stream_of(summing())
+    push(stream)
+    stream.handle(ended(1, (1, stored(5))), 0.5)
+    assert drain(stream) == [send(1, calls_finish(2))]
+    stream.handle(ResultLost(stored(5), "gone"), 2.0)
+
+    assert stream.handle(up(attempt=2), 3.0) == [send(1, run(1), at=place(attempt=2))]
+    ends = stream.handle(ended(1, (1, stored(6)), at=place(attempt=2)), 4.0)
+    assert ends == [send(1, calls_finish(2), at=place(attempt=2))]
+
+
+def test_result_is_made_again_while_finish_waits_until_it_is_taken() -> None:
+    stream = stream_of(summing(timeout=9.0), in_flight=1)
+    push(stream)
+    stream.handle(ended(1, (1, stored(5))), 0.5)
+    drain(stream)
+
+    assert stream.handle(ResultLost(stored(5), "gone"), 2.0) == [send(1, run(1))]
 
 
 def test_loss_of_nodes_is_not_held_against_finish() -> None:
@@ -327,6 +352,7 @@ def test_finish_over_its_time_limit_fails_and_its_worker_is_stopped() -> None:
     reason = "its finish failed: it took longer than its time limit of 5.0 s"
     late = ItemFailure("timeout", b"", reason, stage=1, node="a")
     assert stream.wake(6.0) == [StopLane(1, 0), ready(result(0, late))]
+    assert taken(stream) == [out(0)]
     assert stream.handle(LaneClosed(1, 0), 7.0) == [StreamDrained()]
 
 
@@ -368,6 +394,7 @@ def test_additional_worker_that_was_stopped_before_it_could_finish_has_nothing_t
     stream.handle(ended(1, (2, b"b")), 3.0)
     assert stream.wake(20.0)[:2] == [StopLane(1, 1), send(1, calls_finish(4))]
     stream.handle(generated(1, 4, end=True), 21.0)
+    taken(stream, 3)
 
     effects = stream.handle(LaneClosed(1, 1), 22.0)
 

@@ -304,7 +304,7 @@ def test_value_that_several_stages_take_is_dropped_when_the_last_of_them_is_done
     stream.handle(Pushed([NewItem(0, 0, [(stored(5, node=""), [])])]), 0.0)
 
     assert stream.handle(ended(1, (1, b"a")), 1.0) == []
-    assert stream.handle(ended(2, (2, b"b")), 2.0)[-1] == dropped(stored(5, node=""))
+    assert stream.handle(ended(2, (2, b"b")), 2.0)[-1] == dropped(stored(5, node=""), stored(5))
 
 
 def _waiting(stream: StreamMachine, stage: int) -> list[Work]:

@@ -3,25 +3,32 @@
 from handoff_actors.core.stream.events import (
     DrainStream,
     LaneClosed,
+    ModulesAdded,
     NodeGone,
     NodeLeaving,
+    ResultLost,
     StartLane,
     StreamDrained,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
-from handoff_actors.wire.messages.stage_rows import CloseStage
+from handoff_actors.wire.messages.stage_rows import CloseStage, Generate
 from tests.core.stream.builders import (
     code,
     ended,
     finish,
+    generated,
+    generator,
+    out,
     place,
     push,
     ready,
     result,
     run,
     send,
+    stored,
     stream_of,
+    taken,
     up,
 )
 
@@ -103,6 +110,29 @@ def test_worker_that_moves_when_the_stream_ends_does_not_start_again() -> None:
     assert stream.handle(LaneClosed(1, 0), 3.0) == [StreamDrained()]
 
 
+def test_workers_start_again_for_modules_once_they_have_ended_their_items() -> None:
+    stream = stream_of(
+        Function("y", ["x"], code),
+        Function("z", ["y"], code, init=code, finish=finish),
+    )
+    push(stream)
+
+    assert stream.handle(ModulesAdded(), 1.0) == []
+    assert push(stream) == []
+    assert stream.handle(ended(1, (1, b"a")), 2.0) == [send(1, CloseStage()), send(2, run(3, b"a"))]
+    assert stream.handle(LaneClosed(1, 0), 3.0) == [StartLane(1, 0)]
+    assert stream.handle(up(1, attempt=2), 4.0) == [send(1, run(2), at=place(1, attempt=2))]
+
+
+def test_worker_that_is_to_move_makes_again_what_its_generator_waits_for() -> None:
+    stream = stream_of(Function("g", ["x"], generator), in_flight=1)
+    push(stream)
+    stream.handle(generated(1, 1, stored(5)), 1.0)
+    leave(stream)
+
+    assert stream.handle(ResultLost(stored(5), "gone"), 2.0) == [send(1, Generate(2, [b"v"], 0, 1))]
+
+
 def test_stream_ends_where_its_workers_have_moved() -> None:
     stream = stream_of(Function("y", ["x"], code), Function("z", ["y"], code))
     push(stream)
@@ -114,10 +144,8 @@ def test_stream_ends_where_its_workers_have_moved() -> None:
     assert stream.handle(LaneClosed(1, 0), 5.0) == [StartLane(1, 0)]
     second = place(2, attempt=2, node="b")
     assert stream.handle(up(2, attempt=2, node="b"), 6.0) == [send(2, run(2, b"a"), at=second)]
-    assert stream.handle(ended(2, (2, b"b"), at=second), 7.0) == [
-        send(2, CloseStage(), at=second),
-        ready(result(0, b"b", sink=2)),
-    ]
+    assert stream.handle(ended(2, (2, b"b"), at=second), 7.0) == [ready(result(0, b"b", sink=2))]
+    assert taken(stream) == [send(2, CloseStage(), at=second), out(0)]
     assert stream.handle(up(1, attempt=2, node="b"), 8.0) == [send(1, CloseStage(), at=ELSEWHERE)]
     assert stream.handle(LaneClosed(1, 0), 9.0) == []
     assert stream.handle(LaneClosed(2, 0), 10.0) == [StreamDrained()]

@@ -9,9 +9,12 @@ from handoff_actors.core.stream.events import (
     NodeGone,
     OwnerGone,
     Pushed,
+    ResultLost,
     StreamEffect,
+    StreamResult,
 )
 from handoff_actors.core.stream.machine import StreamMachine
+from handoff_actors.core.stream.values import MOST_LOSSES
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch
 from tests.core.stream.builders import (
@@ -19,6 +22,7 @@ from tests.core.stream.builders import (
     dropped,
     ended,
     failure,
+    finish,
     generated,
     generator,
     out,
@@ -53,6 +57,38 @@ def test_value_is_dropped_once_nothing_needs_it() -> None:
     stream.handle(ended(1, (1, stored(5))), 1.0)
 
     assert stream.handle(ended(2, (2, b"a")), 2.0) == [send(3, run(3, b"a")), dropped(stored(5))]
+
+
+def test_copy_on_the_node_of_a_worker_that_takes_a_value_is_dropped_with_it() -> None:
+    stream = stream_of(*CHAIN)
+    push(stream)
+
+    sent = stream.handle(ended(1, (1, LOST)), 1.0)
+
+    assert sent == [send(2, run(2, (5, 100)), needs=[LOST])]
+    assert stream.handle(ended(2, (2, b"a")), 2.0)[-1] == dropped(LOST, stored(5))
+
+
+def test_copies_of_what_was_lost_and_made_again_are_dropped_too() -> None:
+    stream = _with_lost_value_given()
+    lose_node(stream)
+    stream.handle(up(2, attempt=2, node="c"), 5.0)
+    sent = stream.handle(ended(1, (1, stored(7))), 6.0)
+
+    assert sent == [send(2, run(2, (7, 100)), needs=[stored(7)], at=place(2, attempt=2, node="c"))]
+    ends = stream.handle(ended(2, (2, b"a"), at=place(2, attempt=2, node="c")), 7.0)
+    assert ends[-1] == dropped(stored(7), stored(5), stored(7, node="c"))
+
+
+def test_copies_of_lost_nodes_are_not_dropped_there() -> None:
+    stream = stream_of(*CHAIN[:2])
+    push(stream, stored(4, node=""))
+    stream.handle(NodeGone("a"), 1.0)
+    stream.handle(up(1, attempt=2, node="b"), 2.0)
+
+    ends = stream.handle(ended(1, (1, b"a"), at=place(1, attempt=2, node="b")), 3.0)
+
+    assert ends == [dropped(stored(4, node=""), stored(4, node="b"))]
 
 
 def test_value_that_another_is_made_of_stays_until_that_is_out() -> None:
@@ -205,8 +241,11 @@ def test_value_that_nobody_needs_any_more_once_it_is_made_again_is_dropped() -> 
     stream.handle(ended(1, (1, LOST)), 1.0)
     lose_node(stream)
 
-    assert stream.handle(ended(2, (2, b"a")), 6.0) == [ready(result(0, b"a", sink=2))]
-    assert stream.handle(ended(1, (1, stored(7))), 7.0) == [dropped(stored(7), stored(4, node=""))]
+    assert stream.handle(ended(2, (2, b"a")), 6.0) == [
+        ready(result(0, b"a", sink=2)),
+        dropped(stored(5)),
+    ]
+    assert stream.handle(ended(1, (1, stored(7))), 7.0) == [dropped(stored(7), stored(4, node=""), stored(4))]
     taken(stream)
     assert stream.nbytes == 0
 
@@ -278,16 +317,49 @@ def test_result_that_was_handed_out_and_not_taken_is_made_again() -> None:
     assert stream.nbytes == 0
 
 
-def test_result_that_is_lost_when_the_stages_have_ended_is_not_made_again() -> None:
+def test_result_that_could_not_be_fetched_is_made_again_each_time_up_to_a_bound() -> None:
     stream = stream_of(Function("y", ["x"], code))
     push(stream)
-    stream.handle(ended(1, (1, LOST)), 1.0)
-    stream.handle(DrainStream(), 2.0)
+    stream.handle(ended(1, (1, stored(5))), 1.0)
 
-    assert lose_node(stream) == []
-    assert isinstance(stream.current(LOST), ItemFailure)
+    for index in range(5, 4 + MOST_LOSSES):
+        assert stream.handle(ResultLost(stored(index), "gone"), 2.0) == [send(1, run(1))]
+        assert stream.handle(ResultLost(stored(index), "gone"), 2.0) == []
+        assert stream.handle(ended(1, (1, stored(index + 1))), 3.0) == []
+
+    last = stored(4 + MOST_LOSSES)
+    assert stream.current(stored(5)) == last
+    assert stream.handle(ResultLost(last, "gone"), 4.0) == []
+    lost = stream.current(stored(5))
+    assert isinstance(lost, ItemFailure)
+    assert lost.reason == "a value of it could not be had, though it was made 20 times: gone"
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
+
+
+def test_result_that_is_handed_out_after_it_was_made_again_is_known_by_the_first_one() -> None:
+    stream = stream_of(Function("y", ["x"], code), Function("z", ["x"], code))
+    push(stream)
+    stream.handle(ended(1, (1, LOST)), 1.0)
+    lose_node(stream)
+    stream.handle(ended(1, (1, stored(7))), 2.0)
+
+    (handed,) = stream.handle(ended(2, (2, b"z")), 3.0)
+
+    assert handed == ready(StreamResult(0, {1: LOST, 2: b"z"}))
+    assert stream.current(LOST) == stored(7)
+    assert stream.handle(ResultLost(stored(7), "gone"), 4.0) == [send(1, run(1))]
+    stream.handle(ended(1, (1, stored(8))), 5.0)
+    assert stream.current(LOST) == stored(8)
+
+
+def test_result_without_a_maker_that_could_not_be_fetched_is_lost() -> None:
+    stream = stream_of(Function("y", ["x"], code, init=code, finish=finish))
+    stream.handle(DrainStream(), 1.0)
+    stream.handle(generated(1, 1, stored(5), end=True), 2.0)
+
+    assert stream.handle(ResultLost(stored(5), "gone"), 3.0) == []
+    assert stream.current(stored(5)) == ItemFailure("lost", b"", "gone")
 
 
 # --- Inputs that are lost ---------------------------------------------------------------------------------------
@@ -304,11 +376,11 @@ def test_worker_that_did_not_get_an_input_gets_what_was_sent_behind_it_again() -
 
     effects = stream.handle(InputLost(place(), 6, "nobody has it"), 2.0)
 
-    assert effects == [send(1, run(4))]
+    assert effects == [send(1, run(4)), dropped(stored(6))]
     lost = ItemFailure("lost", b"", "nobody has it")
     assert stream.handle(ended(1, (2, b"b")), 3.0) == [
         ready(result(1, b"b"), result(2, lost)),
-        dropped(stored(5, node="")),
+        dropped(stored(5, node=""), stored(5)),
     ]
 
 
@@ -325,7 +397,8 @@ def test_item_fails_whose_input_is_lost_and_has_no_maker() -> None:
 
     effects = stream.handle(InputLost(place(1), 5, "nobody has it"), 2.0)
 
-    assert effects == [ready(result(0, ItemFailure("lost", b"", "nobody has it")))]
+    lost = ItemFailure("lost", b"", "nobody has it")
+    assert effects == [ready(result(0, lost)), dropped(stored(5))]
 
 
 def test_loss_of_an_input_that_is_not_needed_any_more_changes_nothing() -> None:
@@ -416,7 +489,7 @@ def test_lost_result_is_made_again_from_a_value_that_is_lost_too() -> None:
 
     assert lose_node(stream) == [send(1, run(1))]
     assert stream.handle(ended(1, (1, failure())), 6.0) == []
-    assert stream.handle(up(3), 7.0) == [ready(result(0, failure(stage=1), sink=3))]
+    assert stream.handle(up(3), 7.0) == [ready(result(0, failure(stage=1), sink=3)), dropped(stored(5))]
     assert taken(stream) == [out(0)]
     assert stream.nbytes == 0
 

@@ -410,8 +410,9 @@ class _Encoder(Struct):
                 parts = [part.rest if isinstance(part, Assembled) else part for part in parts]
             inline = [part for part in parts if type(part) is bytes]
             self.own_used |= OWN_MODULES.named_in(b"".join(inline))
-        if self.plan.outer or self.foreign:
-            # What is in values that are there already, or come from functions that were added before, is not known here.
+        if self.plan.outer or self.foreign or any(template.is_stage for template in self.templates):
+            # What is in values that are there already, or come from functions that were added before, or are pushed into a
+            # stream, is not known here.
             self.own_used.update(self.own.intersection(self.options.own_modules))
 
     def _add_own_modules(self) -> None:

@@ -22,6 +22,7 @@ from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
+    ModulesAdded,
     NodeLeaving,
     OwnerGone,
     Stored,
@@ -182,6 +183,10 @@ class GoingStream:
                 "the pipeline belongs to the event loop of its block, and this is another one: in another thread, use"
                 " asyncio.run_coroutine_threadsafe(pipeline.call(value), loop).result(), with that loop"
             )
+
+    def renew_workers(self) -> None:
+        """Have workers start again, as there are modules that they lack."""
+        self.actor.feed(ModulesAdded())
 
     # --- Items --------------------------------------------------------------------------------------------------
 

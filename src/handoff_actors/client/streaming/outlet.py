@@ -67,6 +67,8 @@ class Outlet:
         self._is_over = False
         #: Results count as in flight no more, once they are here.
         self._is_freed = False
+        #: The first so many of those that are here are taken for the stream.
+        self._freed = 0
         self._error: HandoffError | None = None
         self._changed = asyncio.Event()
 
@@ -90,9 +92,8 @@ class Outlet:
     def arrived(self, results: Sequence[StreamResult]) -> None:
         """Take results, in order."""
         for result in results:
-            for arrival in self._arrivals_of(result):
-                self._arrivals.append(arrival)
-                self._free(arrival)
+            self._arrivals.extend(self._arrivals_of(result))
+        self._free()
         self._changed.set()
 
     def items_out(self, count: int) -> None:
@@ -119,8 +120,7 @@ class Outlet:
     def free(self) -> None:
         """Have results not count as in flight, from now on: the stream is to end, whether they are taken or not."""
         self._is_freed = True
-        for arrival in list(self._arrivals):
-            self._free(arrival)
+        self._free()
 
     def fail(self, error: HandoffError) -> None:
         """Have no more results come: the stream has ended. What is complete can be taken still."""
@@ -136,6 +136,7 @@ class Outlet:
         for arrival in dropped:
             _give_up(arrival)
         self._arrivals.clear()
+        self._freed = 0
         self.end()
         return dropped
 
@@ -162,7 +163,9 @@ class Outlet:
     def take(self) -> None:
         """Take the first result: there is room for another."""
         arrival = self._arrivals.popleft()
-        if not arrival.is_taken:
+        if arrival.is_taken:
+            self._freed -= 1
+        else:
             self._source.taken(self.owner, 1)
 
     # --- Values that are stored on nodes ------------------------------------------------------------------------
@@ -191,14 +194,19 @@ class Outlet:
                 )
             else:
                 arrival.values[sink] = fetched
-            self._free(arrival)
+            self._free()
             self._changed.set()
 
         arrival.give_up = [*arrival.give_up, self._source.fetch(value, done)]
 
-    def _free(self, arrival: Arrival) -> None:
-        if self._is_freed and not (arrival.is_taken or arrival.missing):
+    def _free(self) -> None:
+        # In order, as the stream drops the values of the first one that is not taken.
+        while self._is_freed and self._freed < len(self._arrivals):
+            arrival = self._arrivals[self._freed]
+            if arrival.missing:
+                return
             arrival.is_taken = True
+            self._freed += 1
             self._source.taken(self.owner, 1)
 
 

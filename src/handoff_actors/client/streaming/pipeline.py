@@ -41,7 +41,8 @@ class Pipeline:
         self._settings = settings
         self._run = run
         self._hub = hub
-        self._inputs = StreamInputs(plan, hub.runs.by_value(settings.of_run()))
+        by_value = hub.runs.by_value(settings.of_run())
+        self._inputs = StreamInputs(plan, by_value, hub.runs.own_modules, self._renew_workers)
         self._items = StreamItems(plan)
         self._stream: GoingStream | None = None
         self._has_generator = any(vertex.is_generator for vertex in plan.vertices)
@@ -58,6 +59,7 @@ class Pipeline:
         has_started = False
         try:
             await self._begin().start()
+            self._inputs.begin()
             has_started = True
         finally:
             # It may have been cancelled just when all was there.
@@ -114,6 +116,10 @@ class Pipeline:
             await self._run.release()
         else:
             await self._run.__aexit__(type(error), error, None)
+
+    def _renew_workers(self) -> None:
+        if self._stream is not None:
+            self._stream.renew_workers()
 
     def _going(self) -> GoingStream:
         if self._stream is None:

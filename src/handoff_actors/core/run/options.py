@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, field
 
-from handoff_actors.core.run.endings.retries import NO_BACKOFF, Backoff
+from handoff_actors.core.backoff import NO_BACKOFF, Backoff
 from handoff_actors.core.run.scheduling.durations import Durations
 from handoff_actors.core.run.scheduling.placement import PlacementPolicy
 from handoff_actors.core.run.scheduling.session_load import SessionLoad

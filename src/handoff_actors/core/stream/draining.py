@@ -1,4 +1,4 @@
-"""The end of a stream: what is there is finished, then each stage's `finish` gives its last results, then the workers are closed."""
+"""The end of a stream: all that is there is finished and taken, each stage's `finish` gives its last results, and the workers are closed."""
 
 from collections.abc import Iterator
 
@@ -53,6 +53,9 @@ class Draining:
             ]
         if self._pending:
             self._finish(now)
+            return stopped
+        if self._flow.results.items:
+            # What is lost before it is taken is made again, for which the workers have to be there.
             return stopped
         self.is_closing = True
         for stage in self._flow.stages.values():

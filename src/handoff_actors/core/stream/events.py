@@ -146,6 +146,13 @@ class InputLost(Struct, frozen=True):
     reason: str
 
 
+class ResultLost(Struct, frozen=True):
+    """A result that was handed out, or what has come in its place since, could not be brought into the app."""
+
+    value: Stored
+    reason: str
+
+
 class NewItem(Struct, frozen=True, gc=False):
     """An item that the app pushes. There are many, and nothing in them leads back to one: the garbage collector need not look."""
 
@@ -188,6 +195,10 @@ class NodeLeaving(Struct, frozen=True):
     name: str
 
 
+class ModulesAdded(Struct, frozen=True):
+    """Items that are pushed from now on are of modules that the workers do not have, but those that start now do."""
+
+
 class DrainStream(Struct, frozen=True):
     """Nothing more is pushed: finish what there is, then say `StreamDrained`."""
 
@@ -204,11 +215,13 @@ StreamEvent = (
     | StageChunkEnded
     | StageGenerated
     | InputLost
+    | ResultLost
     | Pushed
     | Taken
     | OwnerGone
     | NodeGone
     | NodeLeaving
+    | ModulesAdded
     | DrainStream
     | AbortStream
 )
@@ -286,7 +299,7 @@ class StreamFailed(Struct, frozen=True):
 
 
 class StreamDrained(Struct, frozen=True):
-    """All results have been handed out, and all stages are closed."""
+    """All results have been taken, and all stages are closed."""
 
 
 StreamEffect = (

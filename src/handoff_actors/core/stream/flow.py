@@ -56,7 +56,11 @@ class Flow:
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
         self.stages = {
             vertex.number: StreamStage(
-                vertex, options.max_retries, options.in_flight, gives_keys=_gives_keys(vertex, plan)
+                vertex,
+                options.max_retries,
+                options.in_flight,
+                ordered=options.ordered,
+                gives_keys=_gives_keys(vertex, plan),
             )
             for vertex in plan.vertices
             if not vertex.is_input
@@ -325,7 +329,7 @@ class Flow:
         return [*ready, *out]
 
     def _current(self, result: StreamResult) -> StreamResult | None:
-        """A result with its values as they are now. Until it is taken they are made again if they are lost: see `current`."""
+        """A result that is complete now. Until it is taken, values of it that are lost are made again: see `current`."""
         if isinstance(result.outcome, ItemFailure):
             return result
         values: dict[Vertex, bytes | Stored | ItemChunk | ItemSkipped] = {}
@@ -337,7 +341,8 @@ class Flow:
             if isinstance(now, ItemFailure):
                 failure = now
             else:
-                values[sink] = now
+                # What stands for it later is found by the one that was first.
+                values[sink] = value if isinstance(value, Stored) and isinstance(now, Stored) else now
         return StreamResult(result.number, failure or values)
 
     def took(self, results: Sequence[tuple[StreamResult, Scope]]) -> None:

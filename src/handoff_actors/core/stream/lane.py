@@ -51,7 +51,12 @@ class Lane(Struct, eq=False):
     @property
     def is_usable(self) -> bool:
         """True if it takes items."""
-        return not (self.place is None or self.is_stopping or self.is_closing or self.is_moving)
+        return self.is_there and not self.is_moving
+
+    @property
+    def is_there(self) -> bool:
+        """True if it works on what it has been given, and has not been told to end."""
+        return not (self.place is None or self.is_stopping or self.is_closing)
 
     @property
     def is_generating(self) -> bool:

@@ -26,12 +26,14 @@ from handoff_actors.core.stream.events import (
     LaneClosed,
     LaneLost,
     LaneUp,
+    ModulesAdded,
     NewItem,
     NodeGone,
     NodeLeaving,
     OwnerGone,
     Pushed,
     PushRoomFreed,
+    ResultLost,
     StageChunkEnded,
     StageEnd,
     StageEnded,
@@ -95,8 +97,9 @@ class StreamMachine:
             return []
         self._flow.time_out(now)
         for stage in self._flow.stages.values():
+            stage.end_pauses(now)
             for lane in stage.overdue(now):
-                self._workers.stop_overdue(stage, lane)
+                self._workers.stop_overdue(stage, lane, now)
             for lane in stage.surplus_lanes(now):
                 close(lane)
         return self._settle(now)
@@ -190,11 +193,15 @@ class StreamMachine:
                 self._workers.closed(stage, lane)
             case InputLost():
                 self._input_lost(event, now)
+            case ResultLost(value, reason):
+                self._workers.do_again(self._flow.values.lost(value.index, reason))
             case NodeGone(name):
                 self._workers.do_again(self._flow.values.lost_with(name))
                 self._workers.node_lost(name)
             case NodeLeaving(name):
                 self._workers.node_leaving(name)
+            case ModulesAdded():
+                self._workers.renew()
             case OwnerGone(owner):
                 self._flow.took(self._flow.results.owner_gone(owner))
             case DrainStream():
@@ -231,7 +238,7 @@ class StreamMachine:
             lane.answered(work)
             if not self._work_ended(work, outcome, stage, end.keys):
                 again.append(work)
-        stage.put_back(again)
+        stage.retry(again, now)
         stage.rested(lane, now)
 
     def _work_ended(
@@ -266,7 +273,7 @@ class StreamMachine:
                 ended = work
             if not self._work_ended(ended, outcome, stage):
                 again.append(ended)
-        stage.put_back(again)
+        stage.retry(again, now)
         stage.rested(lane, now)
 
     def _discard(self, ends: Iterable[StageEnd]) -> None:
@@ -283,12 +290,12 @@ class StreamMachine:
         stage.learn(event.seconds, len(event.results))
         lane.answered(work)
         if work.is_made_again:
-            self._result_made_again(work, event, lane, stage)
+            self._result_made_again(work, event, lane, stage, now)
         else:
             self._results_came(work, event.results, lane, stage, now)
             if event.is_end:
                 lane.let_go(work.number)
-                self._generator_ended(work, event.failure, stage)
+                self._generator_ended(work, event.failure, stage, now)
         stage.rested(lane, now)
 
     def _results_came(
@@ -305,7 +312,9 @@ class StreamMachine:
             else:
                 self._flow.result_of_generator(work, end.outcome, end.keys)
 
-    def _result_made_again(self, work: Work, event: StageGenerated, lane: Lane, stage: StreamStage) -> None:
+    def _result_made_again(
+        self, work: Work, event: StageGenerated, lane: Lane, stage: StreamStage, now: float
+    ) -> None:
         """Take one result of a generator that was lost; the rest of them are not."""
         if not (event.results or event.is_end):
             return
@@ -315,16 +324,18 @@ class StreamMachine:
             if not event.is_end:
                 lane.rows.append(GenerateMore(work.number, 0))
         elif event.failure is not None and retry_of(work, event.failure, stage):
-            stage.put_back([work])
+            stage.retry([work], now)
         else:
             lost = ItemFailure("lost", b"", "the generator gives fewer results than before")
             self._flow.work_ended(work, blamed(event.failure or lost, work))
 
-    def _generator_ended(self, work: Work, failure: ItemFailure | None, stage: StreamStage) -> None:
+    def _generator_ended(
+        self, work: Work, failure: ItemFailure | None, stage: StreamStage, now: float
+    ) -> None:
         if work.is_finish:
             self._draining.ended(work, failure)
         elif failure is not None and retry_of(work, failure, stage):
-            stage.put_back([work])
+            stage.retry([work], now)
         else:
             work.is_suspect = False
             self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
@@ -347,13 +358,15 @@ class StreamMachine:
         while not is_settled:
             self._flow.settle(now)
             self._workers.close_moving()
-            if self._draining.has_begun:
-                self._workers.effects += self._draining.step(now)
             # Before anything is given out: what nobody wants makes room.
             out += self._flow.hand_out()
+            if self._draining.has_begun:
+                self._workers.effects += self._draining.step(now)
             is_settled = not self._fill(now)
-        sent: list[StreamEffect] = []
-        sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
+        sent = [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
+        for message in sent:
+            if message.needs:
+                self._flow.values.sent(message.needs, message.place.node)
         effects, self._workers.effects = self._workers.effects, []
         effects += sent
         effects += out

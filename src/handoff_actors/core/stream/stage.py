@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from handoff_actors.core.stream.events import ItemOutcome, Stored
 from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.pauses import Pauses
 from handoff_actors.core.stream.work import Work
 from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values, is_lost
 from handoff_actors.graph.stream_plan import StreamVertex
@@ -38,16 +39,14 @@ class StreamStage:
     """A stage's queue and workers."""
 
     def __init__(
-        self, vertex: StreamVertex, max_retries: int, window: int, *, gives_keys: bool = False
+        self, vertex: StreamVertex, max_retries: int, window: int, *, ordered: bool, gives_keys: bool = False
     ) -> None:
         """`gives_keys`: its results go to a stage that takes them by key."""
         function = vertex.function
         self.vertex = vertex
         self.number = vertex.number
         self.max_retries = max_retries if function.max_retries is None else function.max_retries
-        least, most = (
-            function.parallelism if isinstance(function.parallelism, tuple) else (function.parallelism,) * 2
-        )
+        least, most = _bounds(function.parallelism)
         is_async = vertex.is_async and not vertex.is_generator
         self.concurrency = vertex.concurrency
         self.is_generator = vertex.is_generator
@@ -75,8 +74,12 @@ class StreamStage:
         self._waits_since: float | None = None
         self._filled_at = 0.0
         self.may_grow = self.least < self.most
+        self._pauses = Pauses(function.retry_backoff)
+        has_times = self._timeout_s is not None or function.retry_backoff is not None
         #: There is ever anything that is due at a time.
-        self.may_wake = self._timeout_s is not None or self.is_batched or self.may_grow
+        self.may_wake = has_times or self.is_batched or self.may_grow
+        #: Those that come behind an item which is to be tried again wait for it.
+        self._keeps_order = self.is_keyed or (ordered and self.is_in_order)
 
     @property
     def is_in_order(self) -> bool:
@@ -94,11 +97,11 @@ class StreamStage:
     @property
     def is_empty(self) -> bool:
         """True if no item waits here or is being worked on."""
-        return not self.waiting and not self.is_busy
+        return not (self.waiting or self._pauses or self.is_busy)
 
     def may_go_on(self, gate: Gate) -> bool:
         """True if an item may come out of here before any item of another stage has gone on."""
-        return self.is_busy or any(queue.bring_forward(gate) for queue in self._queues)
+        return self.is_busy or bool(self._pauses) or any(queue.bring_forward(gate) for queue in self._queues)
 
     def lane(self, number: int) -> Lane | None:
         """The worker with this number, if there is one."""
@@ -116,6 +119,17 @@ class StreamStage:
         for work in reversed(list(works)):
             self.waiting += work.size
             self._queue_of(work).put_back(work)
+
+    def retry(self, works: list[Work], now: float) -> None:
+        """Queue items again that have failed, in front, once their pause is over."""
+        self.put_back(self._pauses.begin(works, now))
+
+    def end_pauses(self, now: float) -> None:
+        """Queue the items whose pause is over."""
+        self.put_back(self._pauses.end(now))
+
+    def _is_held_up(self, queue: WorkQueue) -> bool:
+        return self._keeps_order and any(self._queue_of(work) is queue for work in self._pauses)
 
     def _queue_of(self, work: Work) -> WorkQueue:
         return self._queues[(work.lane_hash or 0) % len(self._queues)]
@@ -135,7 +149,7 @@ class StreamStage:
         self._filled_at = now
         refused: list[Work] = []
         for number, queue in enumerate(self._queues):
-            if not queue:
+            if not queue or (self._pauses and self._is_held_up(queue)):
                 continue
             lanes = [self.lanes[number]] if self.is_keyed else self.lanes
             if self.is_generator and queue.first.is_made_again:
@@ -198,12 +212,16 @@ class StreamStage:
 
     def _may_make_again(self, work: Work, lane: Lane) -> bool:
         is_alone = not lane.is_generating
-        return lane.is_usable and (is_alone or not (lane.suspects or work.is_suspect))
+        # One that is to move ends its generators before, which may wait for this.
+        return lane.is_there and (is_alone or not (lane.suspects or work.is_suspect))
 
     def _room(self, lane: Lane) -> int:
         if lane.suspects or not lane.is_usable:
             return 0
         held = lane.held
+        if held and next(iter(lane.outstanding.values())).is_finish:
+            # It may wait until results are taken, of which one may have to be made again before.
+            held -= 1
         if self.is_batched:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
         if self.is_generator:
@@ -380,7 +398,7 @@ class StreamStage:
     @property
     def wake_at(self) -> float | None:
         """The next time at which something here is due."""
-        times = [since + IDLE_S for _, since in self._idle()]
+        times = [*self._pauses.wake_at, *(since + IDLE_S for _, since in self._idle())]
         if self._timeout_s is not None:
             times += [
                 lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping
@@ -405,6 +423,10 @@ class StreamStage:
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
+
+
+def _bounds(parallelism: int | tuple[int, int]) -> tuple[int, int]:
+    return parallelism if isinstance(parallelism, tuple) else (parallelism, parallelism)
 
 
 def _takes_chunks(vertex: StreamVertex) -> bool:

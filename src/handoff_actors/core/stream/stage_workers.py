@@ -107,8 +107,16 @@ class StageWorkers:
 
     def node_leaving(self, name: str) -> None:
         """Move the workers of a node, once they have ended their items; those whose state counts stay for as long as the node does."""
+        self._move(name)
+
+    def renew(self) -> None:
+        """Start workers again, once they have ended their items; those whose state counts stay."""
+        self._move(None)
+
+    def _move(self, node: str | None) -> None:
         for stage, lane in self._at.values():
-            if lane.node == name and lane.is_usable and stage.vertex.function.finish is None:
+            is_meant = node is None or lane.node == node
+            if is_meant and lane.is_usable and stage.vertex.function.finish is None:
                 lane.is_moving = True
                 self._moving.append((stage, lane))
 
@@ -142,6 +150,8 @@ class StageWorkers:
         # Which of them has killed it is not known.
         works = [single for work in works for single in self._flow.singles(work)]
         if works and works[0].is_finish:
+            # What is made again meanwhile has come later.
+            stage.put_back(works[1:])
             return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage, node) if is_blamed else (works, [])
         stage.put_back(again)
@@ -166,7 +176,7 @@ class StageWorkers:
             self._draining.ended(work, ItemFailure("worker", b"", reason, attempts=work.deaths))
         return True
 
-    def stop_overdue(self, stage: StreamStage, lane: Lane) -> None:
+    def stop_overdue(self, stage: StreamStage, lane: Lane, now: float) -> None:
         """Stop a worker whose item has taken too long. What it had beside that is done again."""
         late = stage.late(lane)
         error = None if late[0].is_finish else state_loss(stage, lane)
@@ -187,17 +197,13 @@ class StageWorkers:
                 again.append(work)
             else:
                 self._flow.work_ended(work, blamed(failure, work))
-        stage.put_back(again)
+        stage.retry(again, now)
 
     def do_again(self, works: Iterable[Work]) -> None:
         """Have values made again that are lost."""
         for work in works:
             work.is_made_again = True
-            if self._draining.is_closing:
-                reason = "a value was lost when the stages had ended"
-                self._flow.work_ended(work, ItemFailure("lost", b"", reason, stage=work.stage))
-            else:
-                self._flow.stages[work.stage].put_back([work])
+            self._flow.stages[work.stage].put_back([work])
 
     def _fail(self, error: HandoffError) -> None:
         if not self.has_failed:

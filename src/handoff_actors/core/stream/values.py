@@ -4,7 +4,7 @@ A stored value keeps the work that has made it, with what that work took: should
 values are in the machine itself.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handoff_actors.core.stream.events import ItemChunk, ItemFailure, ItemOutcome, ItemSkipped, Stored
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from handoff_actors.core.stream.work import Work
     from handoff_actors.ids import Index
+
+#: A value that was made so often, and could not be had from its node each time, ends its item.
+MOST_LOSSES: Final = 20
 
 
 class StreamValues:
@@ -26,6 +29,8 @@ class StreamValues:
         #: What has come in the place of lost ones; None: it is being made again.
         self._replaced: dict[Index, ItemOutcome | None] = {}
         self._places: dict[Index, Stored] = {}
+        #: What was sent to nodes that did not have it, each in the place of such a value.
+        self._copies: dict[Index, dict[Stored, None]] = {}
         self._dropped: list[Stored] = []
 
     def hold(self, value: ItemOutcome, users: int, maker: "Work | None") -> None:
@@ -52,6 +57,18 @@ class StreamValues:
             else:
                 assert isinstance(value, Stored), "a stage takes no failures"
                 self._users[value.index] += 1
+
+    def sent(self, needs: "Iterable[Stored]", node: str) -> None:
+        """Note that a node gets copies of values that it needs."""
+        for need in needs:
+            if need.node != node:
+                copies = self._copies.setdefault(self._first_of(need), {})
+                copies[Stored(need.index, need.nbytes, node)] = None
+
+    def _first_of(self, value: Stored) -> "Index":
+        if value.index in self._users:
+            return value.index
+        return next(first for first, now in self._replaced.items() if now == value)
 
     def release(self, value: ItemOutcome) -> None:
         """Note that one of the users of a value needs it no more."""
@@ -80,6 +97,7 @@ class StreamValues:
         replaced = self._replaced.pop(value.index, last)
         if isinstance(replaced, Stored):
             self._dropped.append(replaced)
+        self._dropped += self._copies.pop(value.index, ())
         maker = self._makers.pop(value.index, None)
         # What it is being made of again is released with its end.
         return [] if maker is None or maker.is_made_again else maker.values
@@ -92,6 +110,9 @@ class StreamValues:
 
     def lost_with(self, node: str) -> list["Work"]:
         """Take note that what is on a node is lost. Returns the work that has to be done again."""
+        for copies in self._copies.values():
+            for copy in [each for each in copies if each.node == node]:
+                del copies[copy]
         again: list[Work] = []
         for index, first in self._places.items():
             place = self._replaced.get(index, first)
@@ -109,8 +130,20 @@ class StreamValues:
         for first, place in self._places.items():
             now = self._replaced.get(first, place)
             if isinstance(now, Stored) and now.index == index:
-                return self._lose(first, reason)
+                return [] if self._is_given_up(first, now.node, reason) else self._lose(first, reason)
         return []
+
+    def _is_given_up(self, first: "Index", node: str, reason: str) -> bool:
+        """Count a loss; True if a value was made so often in vain that it is not made again."""
+        maker = self._makers.get(first)
+        if maker is None:
+            return False
+        maker.losses += 1
+        if maker.losses < MOST_LOSSES:
+            return False
+        why = f"a value of it could not be had, though it was made {maker.losses} times: {reason}"
+        self._replaced[first] = ItemFailure("lost", b"", why, attempts=maker.losses, node=node)
+        return True
 
     def made_again(self, work: "Work", outcome: ItemOutcome) -> None:
         """Put what was made again in the place of what was lost."""
@@ -143,4 +176,5 @@ class StreamValues:
         assert self._users.keys() == self._places.keys()
         assert self._makers.keys() <= self._users.keys()
         assert self._replaced.keys() <= self._users.keys()
+        assert self._copies.keys() <= self._users.keys()
         assert all(users > 0 for users in self._users.values())

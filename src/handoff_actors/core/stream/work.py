@@ -33,6 +33,8 @@ class Work(Struct, eq=False):
     #: The stored value that it has made; and whether it is to make that again, as it is lost.
     result: Stored | None = None
     is_made_again: bool = False
+    #: How often that could not be had, though its node was there.
+    losses: int = 0
     #: Of a generator: what has come of its results; the number of those that have come, and of those that may still.
     results: Scope | None = None
     given: int = 0

@@ -14,19 +14,16 @@ from handoff_actors.ids import Index, RunId
 
 #: The name of the app among the nodes that have values.
 APP: Final = ""
-#: A value that its node does not give, and that has not been made again for so long, is taken for lost for good.
-GIVEN_UP_AFTER_S: Final = 10.0
 
 
 class _ResultFetch(Struct, eq=False):
     #: The value as the stream has handed it out.
     value: Stored
     done: Callable[[Buffer | FetchFailure], None]
-    #: Where it was looked for last, and why it was not there; None: it is on its way.
-    sought: Stored
-    missing: FetchFailure | None = None
+    #: Where it was looked for last, and whether it was not there.
+    sought: Stored | None = None
+    is_missing: bool = False
     give_up: Callable[[], None] | None = None
-    timer: asyncio.TimerHandle | None = None
     is_over: bool = False
 
 
@@ -39,20 +36,23 @@ class ResultFetches:
         values: dict[Index, Buffer],
         host: StreamHost,
         current: Callable[[ItemOutcome], ItemOutcome | None],
+        lost: Callable[[Stored, str], None],
     ) -> None:
-        """`current` gives what stands for a value now; None while it is being made again."""
+        """`current` gives what stands for a value now; None while it is being made again. `lost` is told what can't be had."""
         self._run = run
         self._values = values
         self._host = host
         self._current = current
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         #: Those whose value was not where it was looked for.
         self._waiting: dict[_ResultFetch, None] = {}
 
     def fetch(self, value: Stored, done: Callable[[Buffer | FetchFailure], None]) -> Callable[[], None]:
         """Bring a value, perhaps at once. Returns a function that gives up the fetch."""
-        fetch = _ResultFetch(value, done, value)
-        self._begin(fetch, value)
+        fetch = _ResultFetch(value, done)
+        self._waiting[fetch] = None
+        self._look_at(fetch)
         return lambda: self._give_up(fetch)
 
     def look(self) -> None:
@@ -61,7 +61,7 @@ class ResultFetches:
             self._look_at(fetch)
 
     def _begin(self, fetch: _ResultFetch, value: Stored) -> None:
-        fetch.sought, fetch.missing = value, None
+        fetch.sought, fetch.is_missing = value, False
         if value.node == APP:
             self._end(fetch, self._values[value.index])
             return
@@ -73,16 +73,19 @@ class ResultFetches:
                 self._end(fetch, fetched)
 
         give_up = self._host.fetch(self._run, value.index, value.nbytes, [value.node], done)
-        if not fetch.is_over and fetch.missing is None:
+        if not (fetch.is_over or fetch.is_missing):
             fetch.give_up = give_up
 
     def _missing(self, fetch: _ResultFetch, why: FetchFailure) -> None:
-        fetch.missing, fetch.give_up = why, None
+        fetch.is_missing, fetch.give_up = True, None
         self._waiting[fetch] = None
-        if fetch.timer is None:
-            fetch.timer = self._loop.call_later(GIVEN_UP_AFTER_S, self._end, fetch, why)
-        # Not at once: the machine may be at work.
-        self._loop.call_soon(self.look)
+        # Not at once: the stream's machine may be at work.
+        self._loop.call_soon(self._say_lost, fetch, why.reason)
+
+    def _say_lost(self, fetch: _ResultFetch, reason: str) -> None:
+        if not fetch.is_over and fetch.sought is not None:
+            self._lost(fetch.sought, reason)
+            self.look()
 
     def _look_at(self, fetch: _ResultFetch) -> None:
         now = self._current(fetch.value)
@@ -109,7 +112,5 @@ class ResultFetches:
     def _forget(self, fetch: _ResultFetch) -> None:
         fetch.is_over = True
         self._waiting.pop(fetch, None)
-        if fetch.timer is not None:
-            fetch.timer.cancel()
         if fetch.give_up is not None:
             fetch.give_up()

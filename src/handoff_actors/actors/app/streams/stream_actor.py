@@ -25,6 +25,7 @@ from handoff_actors.core.stream.events import (
     NodeGone,
     Pushed,
     PushRoomFreed,
+    ResultLost,
     ResultsReady,
     SendToStage,
     StartLane,
@@ -81,7 +82,7 @@ class StreamActor:
         #: Values in the app that are not dropped yet.
         self._pushed: set[Index] = set()
         self._outbox = StageOutbox(run, host.send)
-        self._fetches = ResultFetches(run, values, host, machine.current)
+        self._fetches = ResultFetches(run, values, host, machine.current, self._result_lost)
         self._driver: Driver[StreamEvent, StreamEffect] = Driver(machine, self._perform, self._crashed)
 
     def start(self) -> None:
@@ -169,6 +170,9 @@ class StreamActor:
         """Take note that a node is gone."""
         self._tell(NodeGone(name))
         self._fetches.look()
+
+    def _result_lost(self, value: Stored, reason: str) -> None:
+        self._driver.feed(ResultLost(value, reason))
 
     def fail(self, error: HandoffError) -> None:
         """Have the stream go on no more."""

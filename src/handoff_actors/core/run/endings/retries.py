@@ -10,6 +10,7 @@ counted for the run as a whole, too, and the bound is low: no run walks through 
 from collections import defaultdict
 from collections.abc import Iterable
 
+from handoff_actors.core.backoff import Backoff, pause_s
 from handoff_actors.core.run.facts.numbering import discard_all
 from handoff_actors.graph.plan import Plan
 from handoff_actors.ids import Index
@@ -27,10 +28,6 @@ UNREACHABLE_PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 #: Crashes of nodes that work for one run after which the run is taken for their cause, and ends.
 MAX_NODE_CRASHES = 3
-
-#: First pause in seconds, factor for each further one, longest pause in seconds.
-Backoff = tuple[float, float, float]
-NO_BACKOFF: Backoff = (0.0, 1.0, 0.0)
 
 
 class Retries:
@@ -92,15 +89,6 @@ class Retries:
         return self._node_crashes < MAX_NODE_CRASHES
 
     def backoff_s(self, index: Index) -> float:
-        """The pause in seconds after the latest failure: exponential, with jitter between half and all of that.
-
-        Source of the jitter: "Exponential Backoff And Jitter" (AWS, 2015), the equal variant; the random part is made
-        from the function and the attempt, so that the same run does the same thing.
-        """
-        first, factor, longest = self._plan.retry_backoff.get(index, self._backoff)
-        try:
-            pause = min(longest, first * factor ** (self._failures[index] - 1))
-        except OverflowError:
-            pause = longest
-        jitter = (index * 2654435761 + self._failures[index] * 40503) % 65536 / 65536
-        return pause * (1 + jitter) / 2
+        """The pause in seconds after the latest failure."""
+        backoff = self._plan.retry_backoff.get(index, self._backoff)
+        return pause_s(backoff, self._failures[index], index)
