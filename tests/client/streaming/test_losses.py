@@ -222,17 +222,16 @@ async def test_additional_worker_starts_on_a_node_that_joins() -> None:
         first = start(daemons, "n1")
         dag = chain(stages.pid_slowly, parallelism=(1, 2), cost={"cpu": 1})
         async with handoff.Session(seeds=[first.address]) as session, session.stream(dag) as pipeline:
-            joining = asyncio.ensure_future(asyncio.to_thread(start, daemons, "n2", "--join", first.address))
             results: list[int] = []
             pids: set[int] = set()
-            async with aclosing(pipeline.map(itertools.count())) as items, asyncio.timeout(15):
+            async with asyncio.TaskGroup() as tasks, aclosing(pipeline.map(itertools.count())) as items:
+                tasks.create_task(asyncio.to_thread(start, daemons, "n2", "--join", first.address))
                 while len(pids) < 2:
                     number, pid = await anext(items)
                     results.append(number)
                     pids.add(pid)
             assert {each.node for each in pipeline.explain()} == {"n1", "n2"}
             assert results == list(range(len(results)))
-            await joining
     finally:
         daemons.close()
 
