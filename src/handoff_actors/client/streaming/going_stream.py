@@ -15,7 +15,6 @@ from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
-from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
@@ -33,6 +32,7 @@ from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import AllocationError, HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.ids import Resources
+from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation, explain, report_on
 
 
 class GoingStream:

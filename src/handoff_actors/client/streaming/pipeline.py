@@ -13,11 +13,11 @@ from handoff_actors.client.streaming.going_stream import GoingStream
 from handoff_actors.client.streaming.inputs import StreamInputs
 from handoff_actors.client.streaming.items import StreamItems
 from handoff_actors.client.streaming.outlet import Arrival
-from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation
 from handoff_actors.client.streaming.settings import StreamSettings
 from handoff_actors.client.streaming.source_map import mapped
 from handoff_actors.errors import HandoffError, ItemError
 from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation
 from handoff_actors.skip import SKIP
 from handoff_actors.text import repr_of, type_name_of
 
