@@ -17,6 +17,7 @@ from handoff_actors.core.stream.events import (
     DropValues,
     InputLost,
     ItemFailure,
+    ItemObserved,
     ItemOut,
     ItemOutcome,
     ItemSkipped,
@@ -44,6 +45,7 @@ from handoff_actors.core.stream.events import (
     StreamResult,
     Taken,
     Vertex,
+    WorkerObserved,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
@@ -352,6 +354,8 @@ class StreamWorld:
             case DropValues(values):
                 for value in values:
                     self.stores[value.node].pop(value.index, None)
+            case ItemObserved() | WorkerObserved():
+                raise AssertionError("a stream that nobody observes tells of itself")
             case StreamFailed(error):
                 self.failed = error
             case StreamDrained():

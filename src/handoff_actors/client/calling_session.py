@@ -214,7 +214,8 @@ class CallingSession(SessionValues):
         :param allocation_strategy: Rule that chooses nodes, as for `execute_distributed`.
         :param nodes: Names of the only nodes to use; None: all.
         :param allocation_timeout: Seconds to wait for a node that could hold a function, where none does.
-        :param on_event: Callback for the starts and ends of the functions' workers, see `OnEvent`.
+        :param on_event: Callback for workers of stages that come and go, items that fail or are tried again, and about once a
+            second how far each stage is, see `OnEvent`.
         :param output: Show lines that functions print or log, as for `execute_distributed`.
         :param env_vars: Environment variables that functions run with.
         :param working_dir: Directory that functions run in and can import from, as for `execute_distributed`.

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from handoff_actors.core.stream.events import Vertex
-from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.machine import StreamMachine
-from handoff_actors.core.stream.stage import StreamStage
+from handoff_actors.core.stream.view import StageFacts, StreamView
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
@@ -26,6 +24,9 @@ class StageReport(Struct, frozen=True):
     function_id: FunctionId
     #: Items that have ended here; of a generator, its results.
     items: int
+    #: Items that have failed here, and attempts that were followed by another.
+    failed: int
+    retried: int
     #: Their number per second, since the pipeline began.
     items_per_s: float
     #: Share of the time of all its workers in which its code ran, from 0 to 1.
@@ -59,8 +60,9 @@ class PipelineReport(Struct, frozen=True):
         lines = [f"{self.in_flight} item(s) in flight after {self.seconds:.1f} s: {self.reason}"]
         for stage in self.stages.values():
             waits = f", waits for {stage.waits_for}" if stage.waits_for else ""
+            failed = f" ({stage.failed} failed)" if stage.failed else ""
             lines.append(
-                f"  {repr_of(stage.function_id)}: {stage.items} item(s), {stage.items_per_s:.4g}/s, {stage.busy:.0%} busy,"
+                f"  {repr_of(stage.function_id)}: {stage.items} item(s){failed}, {stage.items_per_s:.4g}/s, {stage.busy:.0%} busy,"
                 f" {stage.queued} queued, {stage.with_workers} with {stage.workers} worker(s){waits}"
             )
         return "\n".join(lines)
@@ -73,7 +75,7 @@ class WorkerExplanation(Struct, frozen=True):
     function_id: FunctionId
     #: Its number among the stage's workers.
     worker: int
-    #: "starting", "waiting" for input, "working", "stopping" or "closing".
+    #: "starting", "waiting" for input, "working", "moving" off its node, "stopping" or "closing".
     state: str
     #: The node that it is on; None where it is on none yet.
     node: str | None
@@ -83,29 +85,29 @@ class WorkerExplanation(Struct, frozen=True):
     start: "Explanation | None" = None
 
 
-def report_on(machine: StreamMachine, seconds: float, in_flight_at_most: int) -> PipelineReport:
+def report_on(view: StreamView, seconds: float) -> PipelineReport:
     """Report on a stream that began so many seconds ago."""
-    stages = {
-        report.function_id: report for report in (_of_stage(stage, seconds) for stage in machine.stages)
-    }
-    bottleneck, reason = _bottleneck(list(stages.values()), machine, in_flight_at_most)
-    return PipelineReport(seconds, machine.in_flight, stages, bottleneck, reason)
+    stages = [_of_stage(stage, seconds) for stage in view.stages()]
+    bottleneck, reason = _bottleneck(stages, view)
+    by_id = {stage.function_id: stage for stage in stages}
+    return PipelineReport(seconds, view.in_flight, by_id, bottleneck, reason)
 
 
-def _of_stage(stage: StreamStage, seconds: float) -> StageReport:
-    up = [lane for lane in stage.lanes if lane.place is not None]
-    queued, given = stage.waiting, sum(len(lane.outstanding) for lane in stage.lanes)
-    at_once = max(1, len(stage.lanes) * stage.concurrency)
+def _of_stage(stage: StageFacts, seconds: float) -> StageReport:
+    up, given = stage.workers_up, stage.with_workers
+    at_once = max(1, len(stage.workers) * stage.concurrency)
     return StageReport(
-        function_id=stage.vertex.function.id,
+        function_id=stage.function_id,
         items=stage.ended,
+        failed=stage.failed,
+        retried=stage.retried,
         items_per_s=stage.ended / seconds if seconds else 0.0,
         busy=min(1.0, stage.busy_s / (seconds * at_once)) if seconds else 0.0,
-        queued=queued,
+        queued=stage.queued,
         with_workers=given,
-        workers=len(up),
-        workers_starting=len(stage.lanes) - len(up),
-        waits_for=_waits_for(queued, given, has_workers=bool(up)),
+        workers=up,
+        workers_starting=len(stage.workers) - up,
+        waits_for=_waits_for(stage.queued, given, has_workers=bool(up)),
     )
 
 
@@ -117,9 +119,7 @@ def _waits_for(queued: int, given: int, *, has_workers: bool) -> str:
     return "output" if queued else "input"
 
 
-def _bottleneck(
-    stages: list[StageReport], machine: StreamMachine, in_flight_at_most: int
-) -> tuple[FunctionId, str]:
+def _bottleneck(stages: list[StageReport], view: StreamView) -> tuple[FunctionId, str]:
     if not stages:
         return None, "it has no stages"
     starting = next((stage for stage in stages if not stage.workers), None)
@@ -129,7 +129,7 @@ def _bottleneck(
             f"function {repr_of(starting.function_id)} has no worker that takes items",
         )
     with_stages = sum(stage.queued + stage.with_workers for stage in stages)
-    if machine.in_flight >= in_flight_at_most and not with_stages:
+    if view.in_flight >= view.in_flight_at_most and not with_stages:
         return None, "its results are not taken as fast as they come"
     busiest = max(stages, key=lambda stage: stage.busy)
     if busiest.busy < _BUSY and not any(stage.queued for stage in stages):
@@ -140,29 +140,17 @@ def _bottleneck(
     )
 
 
-def explain(
-    machine: StreamMachine, starts: Mapping[tuple[Vertex, int], "Explanation"]
-) -> list[WorkerExplanation]:
+def explain(view: StreamView, starts: Mapping[tuple[Vertex, int], "Explanation"]) -> list[WorkerExplanation]:
     """Explain each worker of a stream. `starts` says of those that have not ended why they are where they are."""
-    explained: list[WorkerExplanation] = []
-    for stage in machine.stages:
-        function_id = stage.vertex.function.id
-        for lane in stage.lanes:
-            node = None if lane.place is None else lane.place.node
-            start = starts.get((stage.number, lane.number)) if lane.place is None else None
-            explained.append(
-                WorkerExplanation(
-                    function_id, lane.number, _state_of(lane), node, len(lane.outstanding), start
-                )
-            )
-    return explained
-
-
-def _state_of(lane: Lane) -> str:
-    if lane.is_stopping:
-        return "stopping"
-    if lane.place is None:
-        return "starting"
-    if lane.is_closing:
-        return "closing"
-    return "working" if lane.outstanding else "waiting"
+    return [
+        WorkerExplanation(
+            stage.function_id,
+            worker.number,
+            worker.state,
+            worker.node or None,
+            worker.items,
+            None if worker.is_up else starts.get((stage.number, worker.number)),
+        )
+        for stage in view.stages()
+        for worker in stage.workers
+    ]

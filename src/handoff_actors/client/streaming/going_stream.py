@@ -15,17 +15,20 @@ from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
+from handoff_actors.client.streaming.stage_events import StageEvents
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
+    ItemObserved,
     NodeLeaving,
     OwnerGone,
     Stored,
     StreamResult,
     Taken,
     Vertex,
+    WorkerObserved,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
@@ -51,6 +54,9 @@ class GoingStream:
         self.machine = StreamMachine(plan, options)
         self._runner = runner = run.runner
         self._lanes = Lanes(plan, run)
+        self._events = None
+        if runner.on_event is not None:
+            self._events = StageEvents(self.machine.view, runner.plan.dag_id, runner.on_event)
         self.actor = StreamActor(
             runner.run, self.machine, runner.values, INLINE_LIMIT, host, self._lanes, self
         )
@@ -70,7 +76,6 @@ class GoingStream:
         self._look: asyncio.TimerHandle | None = None
         #: By owner: results that were taken, which the machine has yet to be told.
         self._taken: dict[int, int] = {}
-        self._in_flight = options.in_flight
         self._began_at = clock()
         self._is_draining = False
         self._ended = asyncio.Event()
@@ -79,6 +84,8 @@ class GoingStream:
 
     async def start(self) -> None:
         """Start all stages, and wait until they take items. Raises the error of the first that can't."""
+        if self._events is not None:
+            self._events.start()
         self.actor.start()
         self._starting = self._lanes.begin()
         while self._starting:
@@ -133,6 +140,8 @@ class GoingStream:
         """End at once. Whoever waits gets the error."""
         self._end(error)
         self.actor.close()
+        if self._events is not None:
+            self._events.end()
         if self._look is not None:
             self._look.cancel()
 
@@ -154,11 +163,11 @@ class GoingStream:
         """Explain each worker of each stage."""
         by_id = {each.function_id: each for each in self._runner.explain()}
         starts = {key: by_id[own] for key, own in self._lanes.ids.items() if own in by_id}
-        return explain(self.machine, starts)
+        return explain(self.machine.view, starts)
 
     def report(self) -> PipelineReport:
         """Report on the stages."""
-        return report_on(self.machine, clock() - self._began_at, self._in_flight)
+        return report_on(self.machine.view, clock() - self._began_at)
 
     # --- Items --------------------------------------------------------------------------------------------------
 
@@ -225,6 +234,11 @@ class GoingStream:
         outlet = self._outlets.get(owner)
         if outlet is not None:
             outlet.item_out()
+
+    def observed(self, seen: ItemObserved | WorkerObserved) -> None:
+        """See StreamListener."""
+        if self._events is not None:
+            self._events.observed(seen)
 
     def room_freed(self) -> None:
         """See StreamListener."""

@@ -60,9 +60,8 @@ class Pipeline:
 
     def _begin(self) -> GoingStream:
         settings = self._settings
-        stream = GoingStream(
-            self._plan, settings.of_machine(), self._run, self._hub, settings.allocation_timeout
-        )
+        options = settings.of_machine(is_observed=self._run.runner.on_event is not None)
+        stream = GoingStream(self._plan, options, self._run, self._hub, settings.allocation_timeout)
         self._stream = stream
         self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_event)
         return stream

@@ -93,7 +93,9 @@ class Draining:
     def ended(self, work: Work, failure: ItemFailure | None) -> None:
         """Note that `finish` has given all its results, or has failed."""
         if failure is not None:
-            self.gave(work, StageEnd(work.number, blamed(failure, work)))
+            failure = blamed(failure, work)
+            self._flow.observing.item_failed(self._flow.next_number, failure)
+            self.gave(work, StageEnd(work.number, failure))
         self._finishing.discard(work.number)
         assert work.results is not None
         self._flow.end(work.results)

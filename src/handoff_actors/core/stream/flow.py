@@ -19,6 +19,8 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.joining import Join
 from handoff_actors.core.stream.keys import Key
+from handoff_actors.core.stream.losses import blamed, retry_of
+from handoff_actors.core.stream.observing import StreamObserving
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.results import ItemResults, PushedItem, result_of, values_of
 from handoff_actors.core.stream.scope import Scope
@@ -80,6 +82,7 @@ class Flow:
         self._next_work = 1
         #: The number of the next item that is pushed, or given by `finish`.
         self.next_number = 0
+        self.observing = StreamObserving(is_on=options.is_observed)
         self._out: list[ItemOut] = []
 
     def _edges_of(self, vertex: StreamVertex, plan: StreamPlan) -> list[_Edge]:
@@ -147,6 +150,7 @@ class Flow:
                     self.values.release(outcome)
                 stage = None if target == OUTPUT else target
                 failure = ItemFailure("join_timeout", b"", "not all of its inputs came in time", stage=stage)
+                self.observing.item_failed(key[0], failure)
                 self.end(scope, len(arrived) - 1)
                 self._pass(target, (key, None, (failure,), None, scope), now)
 
@@ -227,11 +231,27 @@ class Flow:
             self.end(work.results)
         self.end(work.scope)
 
+    def work_failed(self, work: Work, failure: ItemFailure) -> None:
+        """Pass on that an item has failed for good at a stage."""
+        blamed_one = blamed(failure, work)
+        work.is_suspect = False
+        if not work.is_made_again:
+            self.observing.item_failed(work.key[0], blamed_one)
+        self.work_ended(work, blamed_one)
+
+    def is_tried_again(self, work: Work, failure: ItemFailure) -> bool:
+        """Count a failure, and tell whether the item is tried again."""
+        is_tried_again = retry_of(work, failure, self.stages[work.stage])
+        if is_tried_again:
+            self.observing.item_retried(work.key[0], work.stage, failure, work.failures)
+        return is_tried_again
+
     def refused_by_loss(self, work: Work) -> None:
         """Pass on that an item can't be worked on, as a value that it takes is lost for good."""
         values = map(self.values.current, work.values)
         failure = next((value for value in values if isinstance(value, ItemFailure)), None)
         assert failure is not None
+        self.observing.item_failed(work.key[0], failure)
         self.work_ended(work, failure)
 
     def work_of_finish(self, stage: Vertex) -> Work:

@@ -42,10 +42,10 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import blamed, retry_of
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.stage_workers import StageWorkers
+from handoff_actors.core.stream.view import StreamView
 from handoff_actors.core.stream.work import Work
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import GenerateMore
@@ -64,6 +64,8 @@ class StreamMachine:
         self._timed_stages = [stage for stage in self._stages if stage.may_wake]
         self._has_join_timeout = options.join_timeout_s is not None
         self._workers = StageWorkers(self._flow, self._draining)
+        #: For reports and displays.
+        self.view = StreamView(self._flow, options)
         self._was_full = False
         #: The stream was given up: its values go with its run.
         self._is_given_up = False
@@ -155,7 +157,7 @@ class StreamMachine:
 
     @property
     def stages(self) -> Iterable[StreamStage]:
-        """The stages, for reports."""
+        """The stages."""
         return self._flow.stages.values()
 
     # --- Events -------------------------------------------------------------------------------------------------
@@ -218,10 +220,12 @@ class StreamMachine:
                 continue
             lane.answered(work)
             if isinstance(outcome, ItemFailure):
-                if retry_of(work, outcome, stage):
+                if self._flow.is_tried_again(work, outcome):
+                    stage.ended -= 1
                     again.append(work)
-                    continue
-                outcome = blamed(outcome, work)
+                else:
+                    self._flow.work_failed(work, outcome)
+                continue
             work.is_suspect = False
             self._flow.work_ended(work, outcome, end.keys)
         stage.put_back(again)
@@ -272,20 +276,22 @@ class StreamMachine:
             self._flow.work_ended(work, event.results[0].outcome)
             if not event.is_end:
                 lane.rows.append(GenerateMore(work.number, 0))
-        elif event.failure is not None and retry_of(work, event.failure, stage):
+        elif event.failure is not None and self._flow.is_tried_again(work, event.failure):
             stage.put_back([work])
         else:
             lost = ItemFailure("lost", b"", "the generator gives fewer results than before")
-            self._flow.work_ended(work, blamed(event.failure or lost, work))
+            self._flow.work_failed(work, event.failure or lost)
 
     def _generator_ended(self, work: Work, failure: ItemFailure | None, stage: StreamStage) -> None:
         if work.is_finish:
             self._draining.ended(work, failure)
-        elif failure is not None and retry_of(work, failure, stage):
+        elif failure is None:
+            work.is_suspect = False
+            self._flow.work_ended(work, SKIPPED)
+        elif self._flow.is_tried_again(work, failure):
             stage.put_back([work])
         else:
-            work.is_suspect = False
-            self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
+            self._flow.work_failed(work, failure)
 
     def _input_lost(self, event: InputLost, now: float) -> None:
         stage, lane = self._workers.at(event.place)
@@ -313,6 +319,7 @@ class StreamMachine:
         sent: list[StreamEffect] = []
         sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
         effects, self._workers.effects = self._workers.effects, []
+        effects += self._flow.observing.take()
         effects += sent
         effects += out
         dropped = self._flow.values.take_dropped()

@@ -17,6 +17,7 @@ from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.core.stream.events import (
     AbortStream,
     DropValues,
+    ItemObserved,
     ItemOut,
     LaneClosed,
     LaneLost,
@@ -35,6 +36,7 @@ from handoff_actors.core.stream.events import (
     StreamEvent,
     StreamFailed,
     Vertex,
+    WorkerObserved,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.errors import FunctionFailed, HandoffError, NodeLost, RemoteProtocolError, WorkerDied
@@ -187,6 +189,8 @@ class StreamActor:
                 self._lanes.start(stage, lane, partial(self._lane_ended, stage, lane))
             case StopLane(stage, lane):
                 self._lanes.stop(stage, lane)
+            case ItemObserved() | WorkerObserved():
+                self._listener.observed(effect)
             case StreamFailed(error):
                 self.fail(error)
             case StreamDrained():

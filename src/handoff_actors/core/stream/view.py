@@ -1,0 +1,110 @@
+"""A read-only view of a stream: all that reports, displays and the shell may know of its stages."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from handoff_actors.core.stream.events import Vertex
+from handoff_actors.core.stream.flow import Flow
+from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.options import StreamOptions
+from handoff_actors.core.stream.stage import StreamStage
+from handoff_actors.ids import FunctionId
+
+#: "waiting" for input, "working" on items, "moving" off its node once it has ended those that it has, or "closing".
+StageWorkerState: TypeAlias = Literal["starting", "waiting", "working", "moving", "stopping", "closing"]
+
+
+class StageWorkerFacts(Struct, frozen=True):
+    """One worker of a stage, as it is now."""
+
+    #: Its number among those of the stage.
+    number: int
+    state: StageWorkerState
+    #: The name of its node; "" while it is on none.
+    node: str
+    #: Items that it has been given and that have not ended.
+    items: int
+
+    @property
+    def is_up(self) -> bool:
+        """True if it has made its state."""
+        return bool(self.node)
+
+
+class StageFacts(Struct, frozen=True):
+    """One stage, as it is now."""
+
+    number: Vertex
+    function_id: FunctionId
+    #: Items that have ended here, well or not; of a generator, its results.
+    ended: int
+    #: Items that have failed here, and attempts that were followed by another.
+    failed: int
+    retried: int
+    #: The seconds that its code took for them, over all workers.
+    busy_s: float
+    #: Items that no worker has been given.
+    queued: int
+    workers: Sequence[StageWorkerFacts]
+    #: The number of items that each worker works on at once.
+    concurrency: int
+
+    @property
+    def workers_up(self) -> int:
+        """The number of workers that have made their states."""
+        return sum(worker.is_up for worker in self.workers)
+
+    @property
+    def with_workers(self) -> int:
+        """The number of items that workers have been given."""
+        return sum(worker.items for worker in self.workers)
+
+
+class StreamView:
+    """The facts of one stream as they are when they are asked for."""
+
+    def __init__(self, flow: Flow, options: StreamOptions) -> None:
+        self._flow = flow
+        #: The number of items that may be between `push` and whoever takes their results.
+        self.in_flight_at_most = options.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """The number of items between `push` and whoever takes their results."""
+        return len(self._flow.results.items)
+
+    def stages(self) -> list[StageFacts]:
+        """List the stages, in the order of the graph."""
+        return [self._facts_of(stage) for stage in self._flow.stages.values()]
+
+    def _facts_of(self, stage: StreamStage) -> StageFacts:
+        observing = self._flow.observing
+        workers = [
+            StageWorkerFacts(lane.number, _state_of(lane), lane.node, len(lane.outstanding))
+            for lane in stage.lanes
+        ]
+        return StageFacts(
+            stage.number,
+            stage.vertex.function.id,
+            stage.ended,
+            observing.failed[stage.number],
+            observing.retried[stage.number],
+            stage.busy_s,
+            stage.waiting,
+            workers,
+            stage.concurrency,
+        )
+
+
+def _state_of(lane: Lane) -> StageWorkerState:
+    if lane.is_stopping:
+        return "stopping"
+    if lane.place is None:
+        return "starting"
+    if lane.is_moving:
+        return "moving"
+    if lane.is_closing:
+        return "closing"
+    return "working" if lane.outstanding else "waiting"

@@ -1,0 +1,71 @@
+"""What `on_event` is told of a stream, with real workers."""
+
+from pathlib import Path
+
+import handoff_actors as handoff
+from handoff_actors import events
+from tests.client.streaming import stages
+from tests.client.streaming.test_pipelines import chain
+from tests.processes.app import App
+
+
+async def test_items_that_fail_are_events(app: App) -> None:
+    seen: list[handoff.RunEvent] = []
+    dag = chain(stages.fail_on_multiples_of_three, max_retries=1)
+    async with app.session.stream(dag, on_event=seen.append) as pipeline:
+        async for _ in pipeline.map(range(5)):
+            pass
+        report, [worker] = pipeline.report.stages["stage0"], pipeline.explain()
+
+    retried = [event for event in seen if isinstance(event, events.ItemRetried)]
+    failed = [event for event in seen if isinstance(event, events.ItemFailed)]
+    assert sorted((event.number, event.attempt) for event in retried) == [(0, 1), (3, 1)]
+    assert sorted((event.number, event.attempt) for event in failed) == [(0, 2), (3, 2)]
+    assert {event.failure_kind for event in failed} == {"exception"}
+    for event in (*retried, *failed):
+        assert (event.dag_id, event.function_id, event.node) == (dag.id, "stage0", worker.node)
+        assert "is a multiple" in event.reason
+    assert (report.items, report.failed, report.retried) == (5, 2, 2)
+
+
+async def test_workers_of_stages_that_come_and_go_are_events(app: App, tmp_path: Path) -> None:
+    seen: list[handoff.RunEvent] = []
+    dag = handoff.DAG()
+    number = dag.call(None, type="input", id="in")
+    dag.call(stages.die_once_at, number, 3, str(tmp_path / "died"), id="risky")
+    async with app.session.stream(dag, on_event=seen.append) as pipeline:
+        async for _ in pipeline.map(range(6)):
+            pass
+        [worker] = pipeline.explain()
+
+    workers = [event for event in seen if isinstance(event, events.StageUp | events.StageDown)]
+    assert [event.kind for event in workers] == ["stage_up", "stage_down", "stage_up", "stage_down"]
+    assert {(event.function_id, event.worker, event.node) for event in workers} == {("risky", 0, worker.node)}
+    assert "lost" in workers[1].reason
+
+
+async def test_progress_of_stages_is_told_at_the_end_at_the_latest(app: App) -> None:
+    seen: list[handoff.RunEvent] = []
+    async with app.session.stream(chain(stages.increment, stages.double), on_event=seen.append) as pipeline:
+        async for _ in pipeline.map(range(7)):
+            pass
+
+    progressed = {event.function_id: event for event in seen if isinstance(event, events.StageProgressed)}
+    assert [(event.function_id, event.items, event.failed) for event in progressed.values()] == [
+        ("stage0", 7, 0),
+        ("stage1", 7, 0),
+    ]
+    assert isinstance(seen[-1], events.RunFinished)
+
+
+async def test_progress_of_stages_is_told_while_items_come(app: App) -> None:
+    seen: list[handoff.RunEvent] = []
+    async with app.session.stream(chain(stages.slow), on_event=seen.append, in_flight=4) as pipeline:
+        async for _ in pipeline.map(range(1000)):
+            progressed = [event for event in seen if isinstance(event, events.StageProgressed)]
+            if progressed:
+                break
+
+    assert progressed[0].items > 0
+    assert progressed[0].workers == 1
+    assert progressed[0].items_per_s > 0

@@ -1,0 +1,45 @@
+from handoff_actors.core.stream.events import DrainStream, NodeLeaving
+from handoff_actors.core.stream.view import StageFacts, StageWorkerFacts
+from handoff_actors.graph import Function
+from tests.core.stream.builders import code, ended, failure, new_stream, push, stream_of, up
+
+
+def test_view_has_the_stages_in_the_order_of_the_graph() -> None:
+    stream = stream_of(Function("y", ["x"], code, parallelism=2), Function("z", ["y"], code), in_flight=5)
+    for _ in range(4):
+        push(stream)
+    stream.handle(ended(1, (1, b"a")), 1.0)
+    stream.handle(ended(1, (3, failure()), seconds=2.0), 2.0)
+
+    view = stream.view
+    assert (view.in_flight, view.in_flight_at_most) == (4, 5)
+    first, second = view.stages()
+    assert (first.function_id, first.ended, first.failed, first.busy_s) == ("y", 2, 1, 3.0)
+    assert (first.queued, first.with_workers, first.workers_up) == (0, 2, 2)
+    assert second == StageFacts(2, "z", 0, 0, 0, 0.0, 0, [StageWorkerFacts(0, "working", "a", 1)], 1)
+
+
+def test_worker_says_what_it_does() -> None:
+    stream = new_stream(Function("y", ["x"], code, timeout=5.0))
+
+    def state() -> str:
+        return stream.view.stages()[0].workers[0].state
+
+    stream.start(0.0)
+    assert state() == "starting"
+    stream.handle(up(), 0.0)
+    assert state() == "waiting"
+    push(stream)
+    assert state() == "working"
+    stream.handle(NodeLeaving("a"), 1.0)
+    assert state() == "moving"
+    stream.wake(5.0)
+    assert state() == "stopping"
+
+
+def test_worker_of_a_drained_stream_is_closing() -> None:
+    stream = stream_of(Function("y", ["x"], code))
+
+    stream.handle(DrainStream(), 1.0)
+
+    assert stream.view.stages()[0].workers[0].state == "closing"
