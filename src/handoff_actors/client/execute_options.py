@@ -143,6 +143,8 @@ class PipelineOptions(TypedDict, total=False):
     allocation_timeout: float
     #: Callback for workers that come and go, items that fail, and the progress of stages.
     on_event: OnEvent | None
+    #: Show the progress of each stage: always, never, or, with None, on a terminal once the stream lasts.
+    progress: bool | None
     #: Bring printed lines and log records home; "raw": without escapes.
     output: OutputOption
     #: Environment variables for all functions.

@@ -270,6 +270,11 @@ class RunRegistry:
         allowed = self._allowed[run] = None if options.parent is not None else options.nodes
         return [up for up in self._cluster.ups() if allowed is None or up.name in allowed]
 
+    @property
+    def shows_progress(self) -> bool | None:
+        """The default of the option `progress`."""
+        return self._seen.progress
+
     def get(self, run: RunId) -> RunnerActor | None:
         """A run that is going on; None for any other."""
         return self._runs.get(run)

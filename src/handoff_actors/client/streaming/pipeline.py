@@ -3,6 +3,7 @@
 import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,10 @@ from handoff_actors.client.streaming.items import StreamItems
 from handoff_actors.client.streaming.outlet import Arrival
 from handoff_actors.client.streaming.settings import StreamSettings
 from handoff_actors.client.streaming.source_map import mapped
+from handoff_actors.display.display import display
+from handoff_actors.display.progress import ProgressDisplay
+from handoff_actors.display.run_display import until_written
+from handoff_actors.display.stream_snapshot import StreamProgressView
 from handoff_actors.errors import HandoffError, ItemError
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation
@@ -63,6 +68,11 @@ class Pipeline:
         options = settings.of_machine(is_observed=self._run.runner.on_event is not None)
         stream = GoingStream(self._plan, options, self._run, self._hub, settings.allocation_timeout)
         self._stream = stream
+        wanted = self._hub.runs.shows_progress if settings.progress is None else settings.progress
+        self._progress = ProgressDisplay(
+            partial(StreamProgressView, stream.machine.view, self._plan.dag_id), wanted
+        )
+        self._progress.start()
         self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_event)
         return stream
 
@@ -89,11 +99,21 @@ class Pipeline:
         if self._stream is not None:
             self._stream.close(error)
             self._hub.runs.remove_stream(self._run.runner.run)
-        if is_drained:
-            await self._run.__aexit__(None, None, None)
-            await self._run.release()
-        else:
-            await self._run.__aexit__(type(error), error, None)
+        try:
+            if is_drained:
+                await self._run.__aexit__(None, None, None)
+                await self._run.release()
+            else:
+                await self._run.__aexit__(type(error), error, None)
+        finally:
+            if self._stream is not None:
+                await self._end_progress(error, is_drained=is_drained)
+
+    async def _end_progress(self, error: HandoffError, *, is_drained: bool) -> None:
+        is_cancelled = isinstance(error.__cause__, asyncio.CancelledError)
+        is_shown = self._progress.end("done" if is_drained else "cancelled" if is_cancelled else "failed")
+        if is_shown and not display.is_idle:
+            await until_written()
 
     def _going(self) -> GoingStream:
         if self._stream is None:

@@ -29,6 +29,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
     nodes: Collection[str] | None
     allocation_timeout: float
     on_event: OnEvent | None
+    progress: bool | None
     output: OutputOption
     env_vars: Mapping[str, str] | None
     working_dir: str | PurePath | None

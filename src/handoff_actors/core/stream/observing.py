@@ -30,6 +30,8 @@ class StreamObserving:
         #: By stage: items that have failed there, and attempts that were followed by another.
         self.failed: Counter[Vertex] = Counter()
         self.retried: Counter[Vertex] = Counter()
+        #: Items that have failed at all.
+        self.failed_items = 0
         #: By number of the push.
         self.failures: dict[int, ItemFailure] = {}
 
@@ -37,7 +39,7 @@ class StreamObserving:
         """Take note that an item has failed for good."""
         if failure.stage is not None:
             self.failed[failure.stage] += 1
-        self.failures.pop(number, None)
+        self.failed_items += self.failures.pop(number, None) is None
         self.failures[number] = failure
         if len(self.failures) > MOST_FAILURES:
             del self.failures[next(iter(self.failures))]

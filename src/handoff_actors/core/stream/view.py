@@ -75,6 +75,16 @@ class StreamView:
         """The number of items between `push` and whoever takes their results."""
         return len(self._flow.results.items)
 
+    @property
+    def pushed(self) -> int:
+        """The number of items that have been pushed, or given by `finish`."""
+        return self._flow.next_number
+
+    @property
+    def failed(self) -> int:
+        """The number of items that have failed."""
+        return self._flow.observing.failed_items
+
     def stages(self) -> list[StageFacts]:
         """List the stages, in the order of the graph."""
         return [self._facts_of(stage) for stage in self._flow.stages.values()]
