@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation as Explanation
     from handoff_actors.core.run.facts.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.core.run.scheduling.placement import Need as Need
+    from handoff_actors.core.stream.explain import (
+        ItemExplanation as ItemExplanation,
+        ItemPlace as ItemPlace,
+    )
     from handoff_actors.errors import (
         AllocationError as AllocationError,
         AuthenticationError as AuthenticationError,
@@ -169,6 +173,8 @@ _MODULES = {
         "InvalidFunctionError",
         "InvalidKeyError",
         "ItemError",
+        "ItemExplanation",
+        "ItemPlace",
         "JournalError",
         "MissingFunctionError",
         "NodeLost",
@@ -208,6 +214,7 @@ _MODULES = {
     "client.session": ["Session"],
     "client.streaming.items": ["StreamItem"],
     "client.streaming.pipeline": ["Pipeline"],
+    "core.stream.explain": ["ItemExplanation", "ItemPlace"],
     "report.pipeline_report": ["PipelineReport", "StageReport", "WorkerExplanation"],
     "report.breakdown": ["Breakdown"],
     "skip": ["SKIP"],
@@ -248,6 +255,8 @@ __all__ = [
     "InvalidFunctionError",
     "InvalidKeyError",
     "ItemError",
+    "ItemExplanation",
+    "ItemPlace",
     "JournalError",
     "LocalCluster",
     "LocalExecuteOptions",

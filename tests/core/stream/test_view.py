@@ -12,7 +12,7 @@ def test_view_has_the_stages_in_the_order_of_the_graph() -> None:
     stream.handle(ended(1, (3, failure()), seconds=2.0), 2.0)
 
     view = stream.view
-    assert (view.in_flight, view.in_flight_at_most) == (4, 5)
+    assert (view.pushed, view.failed, view.in_flight, view.in_flight_at_most) == (4, 1, 4, 5)
     first, second = view.stages()
     assert (first.function_id, first.ended, first.failed, first.busy_s) == ("y", 2, 1, 3.0)
     assert (first.queued, first.with_workers, first.workers_up) == (0, 2, 2)

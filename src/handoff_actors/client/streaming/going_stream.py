@@ -4,6 +4,8 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.streams.stream_actor import StreamActor
 from handoff_actors.actors.app.streams.stream_host import StreamHost
@@ -30,6 +32,7 @@ from handoff_actors.core.stream.events import (
     Vertex,
     WorkerObserved,
 )
+from handoff_actors.core.stream.explain import ItemExplanation
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import AllocationError, HandoffError
@@ -164,6 +167,14 @@ class GoingStream:
         by_id = {each.function_id: each for each in self._runner.explain()}
         starts = {key: by_id[own] for key, own in self._lanes.ids.items() if own in by_id}
         return explain(self.machine.view, starts)
+
+    def explain_item(self, number: int) -> ItemExplanation:
+        """Explain one item."""
+        self.actor.hand_over()
+        explanation = self.machine.view.explain(number)
+        if self._error is not None and explanation.state == "in flight":
+            return replace(explanation, reason=f"the pipeline has ended: {self._error}")
+        return explanation
 
     def report(self) -> PipelineReport:
         """Report on the stages."""

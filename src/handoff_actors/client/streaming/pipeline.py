@@ -5,7 +5,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.hub import Hub
@@ -16,6 +16,7 @@ from handoff_actors.client.streaming.items import StreamItems
 from handoff_actors.client.streaming.outlet import Arrival
 from handoff_actors.client.streaming.settings import StreamSettings
 from handoff_actors.client.streaming.source_map import mapped
+from handoff_actors.core.stream.explain import ItemExplanation
 from handoff_actors.display.display import display
 from handoff_actors.display.progress import ProgressDisplay
 from handoff_actors.display.run_display import until_written
@@ -229,9 +230,18 @@ class Pipeline:
         """The report on the stages, as they are now: items, items per second, what each waits for, and the bottleneck."""
         return self._going().report()
 
-    def explain(self) -> list[WorkerExplanation]:
-        """Explain where each worker of each stage is, and what it waits for."""
-        return self._going().explain()
+    @overload
+    def explain(self) -> list[WorkerExplanation]: ...
+    @overload
+    def explain(self, number: int) -> ItemExplanation: ...
+    def explain(self, number: int | None = None) -> list[WorkerExplanation] | ItemExplanation:
+        """Explain where each worker of each stage is, and what it waits for; or where an item is and why, or how it has ended.
+
+        :param number: The number that `push` has returned for the item, or that its `ItemError` has.
+        """
+        with InsideHidden():
+            stream = self._going()
+            return stream.explain() if number is None else stream.explain_item(number)
 
 
 def _reason_of(error: BaseException | None) -> HandoffError:

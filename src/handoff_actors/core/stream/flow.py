@@ -1,7 +1,7 @@
 """Moves outcomes along the edges of a stream's graph: to joins, into order, to the queues of stages, and to the results."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from handoff_actors.core.stream.events import (
@@ -356,3 +356,18 @@ class Flow:
             and not any(map(len, self._joins.values()))
             and not any(map(len, self._sequencers.values()))
         )
+
+    # --- For explanations ---------------------------------------------------------------------------------------
+
+    def joining(self, number: int) -> Iterator[tuple[Vertex, list[Vertex]]]:
+        """Find the joins in which parts of an item wait, each with the producers that have not given theirs."""
+        for target, join in self._joins.items():
+            producers = self._sinks if target == OUTPUT else self.stages[target].vertex.producers
+            for missing in join.missing(number):
+                yield target, [producers[position] for position in missing]
+
+    def ordering(self, number: int) -> Iterator[tuple[Vertex, int]]:
+        """Find the stages that parts of an item wait before for their turn, each with the item whose turn it is."""
+        for target, sequencer in self._sequencers.items():
+            if sequencer.holds(number):
+                yield target, sequencer.next_number

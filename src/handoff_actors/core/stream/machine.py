@@ -40,6 +40,7 @@ from handoff_actors.core.stream.events import (
     StreamEvent,
     Taken,
 )
+from handoff_actors.core.stream.explain import ItemExplainer
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.options import StreamOptions
@@ -65,7 +66,7 @@ class StreamMachine:
         self._has_join_timeout = options.join_timeout_s is not None
         self._workers = StageWorkers(self._flow, self._draining)
         #: For reports and displays.
-        self.view = StreamView(self._flow, options)
+        self.view = StreamView(self._flow, options, ItemExplainer(plan, self._flow, self._gate))
         self._was_full = False
         #: The stream was given up: its values go with its run.
         self._is_given_up = False

@@ -168,6 +168,23 @@ class ItemResults:
         if not owner.in_flight:
             del self._owners[item.owner]
 
+    # --- For explanations ---------------------------------------------------------------------------------------
+
+    def held_up(self, number: int) -> list[int]:
+        """Find the item that holds up results of this one: an earlier one, or itself where an earlier result is missing."""
+        item = self.items[number]
+        if item.ready:
+            return [self._owners[item.owner].items[0].number]
+        return [number] if item.order is not None and len(item.order) else []
+
+    def is_made_again(self, number: int) -> bool:
+        """True if a value of an item's result that would be handed out is being made again."""
+        return any(result.number == number for result, _ in self._owners[self.items[number].owner].pending)
+
+    def is_untaken(self, number: int) -> bool:
+        """True if a result of an item has been handed out, and not been taken."""
+        return any(result.number == number for result, _ in self._owners[self.items[number].owner].untaken)
+
     @property
     def oldest(self) -> int:
         """The number of the oldest item that is in flight, if there is any."""

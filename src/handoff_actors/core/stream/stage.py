@@ -114,6 +114,11 @@ class StreamStage:
             self._waits_since = None
         return queue.pop()
 
+    def queued(self) -> Iterator[tuple[int, Work]]:
+        """List the items that wait here, each with the number of those before it."""
+        for queue in self._queues:
+            yield from enumerate(queue)
+
     # --- Who gets what ------------------------------------------------------------------------------------------
 
     def fill(self, now: float, gate: Gate) -> list[Work]:

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from handoff_actors.core.stream.events import Vertex
+from handoff_actors.core.stream.explain import ItemExplainer, ItemExplanation
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.options import StreamOptions
@@ -65,8 +66,9 @@ class StageFacts(Struct, frozen=True):
 class StreamView:
     """The facts of one stream as they are when they are asked for."""
 
-    def __init__(self, flow: Flow, options: StreamOptions) -> None:
+    def __init__(self, flow: Flow, options: StreamOptions, explainer: ItemExplainer) -> None:
         self._flow = flow
+        self._explainer = explainer
         #: The number of items that may be between `push` and whoever takes their results.
         self.in_flight_at_most = options.in_flight
 
@@ -88,6 +90,10 @@ class StreamView:
     def stages(self) -> list[StageFacts]:
         """List the stages, in the order of the graph."""
         return [self._facts_of(stage) for stage in self._flow.stages.values()]
+
+    def explain(self, number: int) -> ItemExplanation:
+        """Explain where the item of a push is, or how it has ended."""
+        return self._explainer.explain(number)
 
     def _facts_of(self, stage: StreamStage) -> StageFacts:
         observing = self._flow.observing

@@ -47,6 +47,10 @@ class Work(Struct, eq=False):
     #: `finish` is called, and not the code.
     is_finish: bool = False
 
+    def is_of(self, number: int) -> bool:
+        """True if it is a part of this item. Calls of `finish` are parts of none."""
+        return bool(self.key) and self.key[0] == number
+
     @property
     def results_alive(self) -> int:
         """The results of a generator that goes on of which something is alive."""

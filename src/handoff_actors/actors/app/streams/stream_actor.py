@@ -89,7 +89,7 @@ class StreamActor:
 
     def feed(self, event: StreamEvent) -> None:
         """Have the machine handle an event, after what was pushed before."""
-        self._hand_over()
+        self.hand_over()
         self._driver.feed(event)
 
     @property
@@ -102,15 +102,16 @@ class StreamActor:
         number = self._machine.next_number + len(self._new)
         if not self._new:
             # Whatever one turn of the loop pushes is handed over together: the machine looks at all stages each time.
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self.hand_over)
         placed = [(self._placed(value), keys) for value, keys in values]
         self._new.append(NewItem(number, owner, placed))
         if any(isinstance(value, Stored) for value, _ in placed):
             # Whether there is room for another depends on the bytes of this one.
-            self._hand_over()
+            self.hand_over()
         return number
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Have the machine take what was pushed."""
         new, self._new = self._new, []
         if new:
             self._driver.feed(Pushed(new))

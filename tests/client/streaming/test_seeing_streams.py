@@ -1,6 +1,8 @@
-"""What `on_event` is told of a stream, with real workers."""
+"""What `on_event` and `explain` tell of a stream, with real workers."""
 
 from pathlib import Path
+
+import pytest
 
 import handoff_actors as handoff
 from handoff_actors import events
@@ -69,3 +71,32 @@ async def test_progress_of_stages_is_told_while_items_come(app: App) -> None:
     assert progressed[0].items > 0
     assert progressed[0].workers == 1
     assert progressed[0].items_per_s > 0
+
+
+async def test_item_is_explained_from_its_push_until_it_is_out(app: App) -> None:
+    dag = chain(stages.increment, stages.fail_on_multiples_of_three)
+    async with app.session.stream(dag) as pipeline:
+        assert pipeline.explain(0).state == "not pushed"
+        number = await pipeline.push(2)
+        assert pipeline.explain(number).places[0].function_id == "stage0"
+        await pipeline.push(3)
+        results = aiter(pipeline)
+        assert isinstance(await anext(results), handoff.ItemError)
+        assert await anext(results) == 4
+        await app.until(lambda: pipeline.explain(1).state == "done")
+
+        assert str(pipeline.explain(number)).startswith("item 0: it has failed at function 'stage1' on node ")
+
+
+async def test_item_of_a_pipeline_that_has_ended_says_so(app: App) -> None:
+    pipeline = app.session.stream(chain(stages.sleep_for_ever))
+
+    async def fail() -> None:
+        async with pipeline:
+            assert pipeline.explain(await pipeline.push(1)).reason == ""
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+
+    assert "has ended: its block was left with ZeroDivisionError" in pipeline.explain(0).reason
