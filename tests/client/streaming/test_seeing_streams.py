@@ -1,5 +1,6 @@
 """What `on_event` and `explain` tell of a stream, with real workers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from handoff_actors import events
 from tests.client.streaming import stages
 from tests.client.streaming.test_pipelines import chain
 from tests.processes.app import App
+from tests.report.trace_format import check_trace, slices
 
 
 async def test_items_that_fail_are_events(app: App) -> None:
@@ -100,3 +102,20 @@ async def test_item_of_a_pipeline_that_has_ended_says_so(app: App) -> None:
         await fail()
 
     assert "has ended: its block was left with ZeroDivisionError" in pipeline.explain(0).reason
+
+
+async def test_trace_shows_when_workers_of_stages_were_busy(app: App, tmp_path: Path) -> None:
+    dag = chain(stages.increment, stages.slow)
+    async with app.session.stream(dag) as pipeline:
+        async for _ in pipeline.map(range(10)):
+            pass
+        [first, _] = pipeline.explain()
+    pipeline.to_trace(tmp_path / "trace.json")
+
+    trace = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    check_trace(trace)
+    spans = [event for event in slices(trace["traceEvents"]) if event["name"] == "stage1"]
+    assert sum(event["args"]["items"] for event in spans) == 10
+    assert sum(event["dur"] for event in spans) > 10 * 18_000
+    names = {event["args"].get("name") for event in trace["traceEvents"] if event["ph"] == "M"}
+    assert names >= {f"node {first.node}", "stage0, worker 0", "stage1, worker 0"}

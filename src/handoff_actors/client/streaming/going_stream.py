@@ -79,7 +79,8 @@ class GoingStream:
         self._look: asyncio.TimerHandle | None = None
         #: By owner: results that were taken, which the machine has yet to be told.
         self._taken: dict[int, int] = {}
-        self._began_at = clock()
+        #: On the clock of the machine.
+        self.began_at = clock()
         self._is_draining = False
         self._ended = asyncio.Event()
 
@@ -178,7 +179,7 @@ class GoingStream:
 
     def report(self) -> PipelineReport:
         """Report on the stages."""
-        return report_on(self.machine.view, clock() - self._began_at)
+        return report_on(self.machine.view, clock() - self.began_at)
 
     # --- Items --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """A graph through which items flow, as its user sees it."""
 
 import asyncio
+import os
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from functools import partial
@@ -229,6 +230,20 @@ class Pipeline:
     def report(self) -> PipelineReport:
         """The report on the stages, as they are now: items, items per second, what each waits for, and the bottleneck."""
         return self._going().report()
+
+    def to_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write a trace of when the workers of stages were busy, to be opened in Perfetto. See `Run.to_trace`.
+
+        It has the latest 10,000 spans of all workers, which are made of items that follow one another closely.
+
+        :param path: File to write.
+        :raises OSError: The file can't be written.
+        """
+        # Few programs want one, and no other would need what this imports.
+        from handoff_actors.report.pipeline_trace import write_pipeline_trace  # noqa: PLC0415
+
+        stream = self._going()
+        write_pipeline_trace(stream.machine.view, self._plan.dag_id, stream.began_at, path)
 
     @overload
     def explain(self) -> list[WorkerExplanation]: ...

@@ -12,6 +12,7 @@ At most `in_flight` items are between `push` and whoever takes their results, an
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from handoff_actors.core.stream.activity import Activity
 from handoff_actors.core.stream.back_pressure import BackPressure
 from handoff_actors.core.stream.draining import Draining, close
 from handoff_actors.core.stream.events import (
@@ -65,8 +66,10 @@ class StreamMachine:
         self._timed_stages = [stage for stage in self._stages if stage.may_wake]
         self._has_join_timeout = options.join_timeout_s is not None
         self._workers = StageWorkers(self._flow, self._draining)
+        self._activity = Activity()
+        explainer = ItemExplainer(plan, self._flow, self._gate)
         #: For reports and displays.
-        self.view = StreamView(self._flow, options, ItemExplainer(plan, self._flow, self._gate))
+        self.view = StreamView(self._flow, options, explainer, self._activity)
         self._was_full = False
         #: The stream was given up: its values go with its run.
         self._is_given_up = False
@@ -213,6 +216,7 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.ends))
+        self._activity.worked(stage.number, lane, event.seconds, len(event.ends), now)
         again: list[Work] = []
         for end in event.ends:
             work, outcome = lane.let_go(end.number), end.outcome
@@ -244,6 +248,7 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.results))
+        self._activity.worked(stage.number, lane, event.seconds, len(event.results), now)
         lane.answered(work)
         if work.is_made_again:
             self._result_made_again(work, event, lane, stage)
@@ -320,7 +325,8 @@ class StreamMachine:
         sent: list[StreamEffect] = []
         sent += [lane.take_message() for stage in self._stages for lane in stage.lanes if lane.rows]
         effects, self._workers.effects = self._workers.effects, []
-        effects += self._flow.observing.take()
+        if self._options.is_observed:
+            effects += self._flow.observing.take()
         effects += sent
         effects += out
         dropped = self._flow.values.take_dropped()

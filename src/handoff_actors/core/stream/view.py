@@ -1,14 +1,15 @@
 """A read-only view of a stream: all that reports, displays and the shell may know of its stages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from handoff_actors.core.stream.activity import Activity
 from handoff_actors.core.stream.events import Vertex
 from handoff_actors.core.stream.explain import ItemExplainer, ItemExplanation
 from handoff_actors.core.stream.flow import Flow
-from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.lane import BusySpan, Lane
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.ids import FunctionId
@@ -66,8 +67,11 @@ class StageFacts(Struct, frozen=True):
 class StreamView:
     """The facts of one stream as they are when they are asked for."""
 
-    def __init__(self, flow: Flow, options: StreamOptions, explainer: ItemExplainer) -> None:
+    def __init__(
+        self, flow: Flow, options: StreamOptions, explainer: ItemExplainer, activity: Activity
+    ) -> None:
         self._flow = flow
+        self._activity = activity
         self._explainer = explainer
         #: The number of items that may be between `push` and whoever takes their results.
         self.in_flight_at_most = options.in_flight
@@ -90,6 +94,11 @@ class StreamView:
     def stages(self) -> list[StageFacts]:
         """List the stages, in the order of the graph."""
         return [self._facts_of(stage) for stage in self._flow.stages.values()]
+
+    @property
+    def busy_spans(self) -> Iterable[BusySpan]:
+        """The latest times in which workers were busy."""
+        return self._activity.spans
 
     def explain(self, number: int) -> ItemExplanation:
         """Explain where the item of a push is, or how it has ended."""

@@ -1,0 +1,38 @@
+"""The times at which workers of stages were busy, as far as their answers tell: the latest ones, for traces.
+
+A worker says how long its code took for the items of an answer. So it was busy for that long until the answer came, or a little
+earlier. Answers that follow one another closely make one span: there are at most a hundred in a second of a worker.
+"""
+
+from collections import deque
+from typing import Final
+
+from handoff_actors.core.stream.events import Vertex
+from handoff_actors.core.stream.lane import BusySpan, Lane
+
+#: Spans that are kept of one stream.
+MOST_SPANS: Final = 10_000
+#: Answers are put together up to a span of that length, if there is less than this between them.
+JOINED_UP_TO_S: Final = 0.01
+JOINED_WITHIN_S: Final = 0.001
+
+
+class Activity:
+    """The busy times of the workers of one stream."""
+
+    def __init__(self) -> None:
+        #: In the order in which they began to be heard of.
+        self.spans: deque[BusySpan] = deque(maxlen=MOST_SPANS)
+
+    def worked(self, stage: Vertex, lane: Lane, seconds: float, items: int, now: float) -> None:
+        """Take note of an answer: its worker has worked for so long on so many items."""
+        began_at, last = now - seconds, lane.span
+        if last is not None:
+            began_at = max(began_at, last.ended_at)
+            if began_at - last.ended_at < JOINED_WITHIN_S and now - last.began_at < JOINED_UP_TO_S:
+                last.ended_at = now
+                last.items += items
+                last.busy_s += seconds
+                return
+        lane.span = BusySpan(stage, lane.number, lane.node, began_at, now, seconds, items)
+        self.spans.append(lane.span)
