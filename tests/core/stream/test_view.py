@@ -1,7 +1,8 @@
 from handoff_actors.core.stream.events import DrainStream, NodeLeaving
 from handoff_actors.core.stream.view import StageFacts, StageWorkerFacts
 from handoff_actors.graph import Function
-from tests.core.stream.builders import code, ended, failure, new_stream, push, stream_of, up
+from handoff_actors.wire.messages.members import StageProgress
+from tests.core.stream.builders import code, ended, failure, new_stream, place, push, stream_of, up
 
 
 def test_view_has_the_stages_in_the_order_of_the_graph() -> None:
@@ -17,6 +18,19 @@ def test_view_has_the_stages_in_the_order_of_the_graph() -> None:
     assert (first.function_id, first.ended, first.failed, first.busy_s) == ("y", 2, 1, 3.0)
     assert (first.queued, first.with_workers, first.workers_up) == (0, 2, 2)
     assert second == StageFacts(2, "z", 0, 0, 0, 0.0, 0, [StageWorkerFacts(0, "working", "a", 1)], 1)
+
+
+def test_monitors_are_told_of_the_stages_and_their_nodes() -> None:
+    stream = new_stream(Function("y", ["x"], code, parallelism=3))
+    stream.start(0.0)
+    assert stream.view.progress() == [StageProgress("'y'", [], 0, 0, 0, 0, 0)]
+    for lane, node in enumerate(("b", "a", "b")):
+        stream.handle(up(1, lane, node=node), 0.0)
+    for _ in range(3):
+        push(stream)
+    stream.handle(ended(1, (1, failure()), at=place(1, node="b")), 1.0)
+
+    assert stream.view.progress() == [StageProgress("'y'", ["a", "b"], 3, 1, 1, 0, 2)]
 
 
 def test_worker_says_what_it_does() -> None:

@@ -75,7 +75,9 @@ class Pipeline:
             partial(StreamProgressView, stream.machine.view, self._plan.dag_id), wanted
         )
         self._progress.start()
-        self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_event)
+        self._hub.runs.add_stream(
+            self._run.runner.run, stream.actor.stage_said, stream.node_event, stream.machine.view
+        )
         return stream
 
     @inside_hidden

@@ -13,6 +13,9 @@ from handoff_actors.core.stream.lane import BusySpan, Lane
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.ids import FunctionId
+from handoff_actors.text import repr_of
+from handoff_actors.wire.messages.members import MOST_STAGE_NODES, MOST_STAGES, StageProgress
+from handoff_actors.wire.messages.nested import MAX_LABEL
 
 #: "waiting" for input, "working" on items, "moving" off its node once it has ended those that it has, or "closing".
 StageWorkerState: TypeAlias = Literal["starting", "waiting", "working", "moving", "stopping", "closing"]
@@ -95,6 +98,10 @@ class StreamView:
         """List the stages, in the order of the graph."""
         return [self._facts_of(stage) for stage in self._flow.stages.values()]
 
+    def progress(self) -> list[StageProgress]:
+        """Tell how far the stages are, for monitors."""
+        return [_progress_of(stage) for stage in self.stages()[:MOST_STAGES]]
+
     @property
     def busy_spans(self) -> Iterable[BusySpan]:
         """The latest times in which workers were busy."""
@@ -121,6 +128,19 @@ class StreamView:
             workers,
             stage.concurrency,
         )
+
+
+def _progress_of(stage: StageFacts) -> StageProgress:
+    nodes = sorted({worker.node for worker in stage.workers if worker.is_up})
+    return StageProgress(
+        repr_of(stage.function_id, MAX_LABEL),
+        nodes[:MOST_STAGE_NODES],
+        stage.workers_up,
+        stage.ended,
+        stage.failed,
+        stage.queued,
+        stage.with_workers,
+    )
 
 
 def _state_of(lane: Lane) -> StageWorkerState:
