@@ -26,13 +26,15 @@ class Activity:
 
     def worked(self, stage: Vertex, lane: Lane, seconds: float, items: int, now: float) -> None:
         """Take note of an answer: its worker has worked for so long on so many items."""
-        began_at, last = now - seconds, lane.span
-        if last is not None:
-            began_at = max(began_at, last.ended_at)
-            if began_at - last.ended_at < JOINED_WITHIN_S and now - last.began_at < JOINED_UP_TO_S:
-                last.ended_at = now
-                last.items += items
-                last.busy_s += seconds
-                return
+        last = lane.span
+        if last is None:
+            began_at = now - seconds
+        elif now - last.began_at < JOINED_UP_TO_S and now - seconds - last.ended_at < JOINED_WITHIN_S:
+            last.ended_at = now
+            last.items += items
+            last.busy_s += seconds
+            return
+        else:
+            began_at = max(now - seconds, last.ended_at)
         lane.span = BusySpan(stage, lane.number, lane.node, began_at, now, seconds, items)
         self.spans.append(lane.span)
