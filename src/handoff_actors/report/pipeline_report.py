@@ -7,8 +7,10 @@ from msgspec import Struct
 
 from handoff_actors.core.stream.events import Vertex
 from handoff_actors.core.stream.view import StageFacts, StreamView
+from handoff_actors.escaping import escape_name
 from handoff_actors.ids import FunctionId
-from handoff_actors.text import repr_of
+from handoff_actors.report.table import Row, aligned, count, seconds
+from handoff_actors.text import repr_of, str_of
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
@@ -57,15 +59,36 @@ class PipelineReport(Struct, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        lines = [f"{self.in_flight} item(s) in flight after {self.seconds:.1f} s: {self.reason}"]
-        for stage in self.stages.values():
-            waits = f", waits for {stage.waits_for}" if stage.waits_for else ""
-            failed = f" ({stage.failed} failed)" if stage.failed else ""
-            lines.append(
-                f"  {repr_of(stage.function_id)}: {stage.items} item(s){failed}, {stage.items_per_s:.4g}/s, {stage.busy:.0%} busy,"
-                f" {stage.queued} queued, {stage.with_workers} with {stage.workers} worker(s){waits}"
+        return f"{aligned(*self._table())}\n\n{self._line_below()}"
+
+    def _repr_html_(self) -> str:
+        from handoff_actors.report.html_table import paragraph, table  # noqa: PLC0415 - few programs are notebooks
+
+        return table(*self._table()) + paragraph(self._line_below())
+
+    def _table(self) -> tuple[Row, list[Row]]:
+        stages = self.stages.values()
+        have_failed = any(stage.failed or stage.retried for stage in stages)
+        rows: list[Row] = [
+            (
+                str_of(stage.function_id),
+                str(stage.items),
+                f"{stage.items_per_s:.4g}/s",
+                f"{stage.busy:.0%}",
+                str(stage.queued),
+                str(stage.with_workers),
+                str(stage.workers),
+                *((str(stage.failed), str(stage.retried)) if have_failed else ()),
+                stage.waits_for,
             )
-        return "\n".join(lines)
+            for stage in stages
+        ]
+        heads = ("stage", "items", "rate", "busy", "queued", "with workers", "workers")
+        return (*heads, *(("failed", "retried") if have_failed else ()), "waits for"), rows
+
+    def _line_below(self) -> str:
+        in_flight = count(self.in_flight, "item")
+        return f"{in_flight} in flight after {seconds(self.seconds)}: {escape_name(self.reason)}"
 
 
 class WorkerExplanation(Struct, frozen=True):
@@ -85,15 +108,15 @@ class WorkerExplanation(Struct, frozen=True):
     start: "Explanation | None" = None
 
 
-def report_on(view: StreamView, seconds: float) -> PipelineReport:
+def report_on(view: StreamView, after_s: float) -> PipelineReport:
     """Report on a stream that began so many seconds ago."""
-    stages = [_of_stage(stage, seconds) for stage in view.stages()]
+    stages = [_of_stage(stage, after_s) for stage in view.stages()]
     bottleneck, reason = _bottleneck(stages, view)
     by_id = {stage.function_id: stage for stage in stages}
-    return PipelineReport(seconds, view.in_flight, by_id, bottleneck, reason)
+    return PipelineReport(after_s, view.in_flight, by_id, bottleneck, reason)
 
 
-def _of_stage(stage: StageFacts, seconds: float) -> StageReport:
+def _of_stage(stage: StageFacts, after_s: float) -> StageReport:
     up, given = stage.workers_up, stage.with_workers
     at_once = max(1, len(stage.workers) * stage.concurrency)
     return StageReport(
@@ -101,8 +124,8 @@ def _of_stage(stage: StageFacts, seconds: float) -> StageReport:
         items=stage.ended,
         failed=stage.failed,
         retried=stage.retried,
-        items_per_s=stage.ended / seconds if seconds else 0.0,
-        busy=min(1.0, stage.busy_s / (seconds * at_once)) if seconds else 0.0,
+        items_per_s=stage.ended / after_s if after_s else 0.0,
+        busy=min(1.0, stage.busy_s / (after_s * at_once)) if after_s else 0.0,
         queued=stage.queued,
         with_workers=given,
         workers=up,

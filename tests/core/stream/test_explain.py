@@ -38,13 +38,13 @@ def test_items_of_a_worker_and_of_its_queue_wait_for_those_before() -> None:
     for _ in range(6):
         push(stream)
 
-    on_worker = ItemPlace("working", "y", "1 other(s) of the worker go first", 0, "a")
+    on_worker = ItemPlace("queued", "y", "1 other(s) of the worker go first", 0, "a")
     assert stream.view.explain(1) == ItemExplanation(1, "in flight", (ItemPlace("working", "y", "", 0, "a"),))
     assert stream.view.explain(2) == ItemExplanation(2, "in flight", (on_worker,))
     assert places(stream, 3) == ["queued at function 'y': the workers have as much to do as they should"]
     assert places(stream, 4) == ["queued at function 'y': 1 other(s) go first"]
     assert str(stream.view.explain(2)) == (
-        "item 2 is in flight\n  working at function 'y', on worker 0 on node 'a': 1 other(s) of the worker go first"
+        "item 2 is in flight\n  queued at function 'y', on worker 0 on node 'a': 1 other(s) of the worker go first"
     )
 
 

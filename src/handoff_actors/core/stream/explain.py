@@ -11,6 +11,7 @@ from msgspec import Struct
 from handoff_actors.core.stream.back_pressure import BackPressure
 from handoff_actors.core.stream.events import ItemFailure, Vertex
 from handoff_actors.core.stream.flow import OUTPUT, Flow
+from handoff_actors.core.stream.lane import Lane
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.work import Work
 from handoff_actors.core.stream.work_queue import current_values
@@ -18,7 +19,7 @@ from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 
-#: "queued" for a worker, "working" on one, "joining" with what comes of other functions, "ordering" behind earlier items, or a
+#: "queued" for a worker or on one, "working" on one, "joining" with what comes of other functions, "ordering" behind earlier items, or a
 #: "result" that is not taken.
 PlaceState: TypeAlias = Literal["queued", "working", "joining", "ordering", "result"]
 
@@ -92,13 +93,20 @@ class ItemExplainer:
             for lane in stage.lanes:
                 for before, work in enumerate(lane.outstanding.values()):
                     if work.is_of(number):
-                        reason = _why_not_worked_on(stage, work, before)
-                        yield ItemPlace(
-                            "working", self._ids[stage.number], reason, lane.number, lane.node or None
-                        )
+                        yield self._on_worker(stage, lane, work, before)
             for before, work in stage.queued():
                 if work.is_of(number):
                     yield ItemPlace("queued", self._ids[stage.number], self._why_queued(stage, work, before))
+
+    def _on_worker(self, stage: StreamStage, lane: Lane, work: Work, before: int) -> ItemPlace:
+        state: PlaceState = "working"
+        reason = ""
+        if stage.is_generator:
+            if work.credit <= 0:
+                reason = "its generator waits until results that it has given are taken"
+        elif not stage.is_batched and before >= stage.concurrency:
+            state, reason = "queued", f"{before} other(s) of the worker go first"
+        return ItemPlace(state, self._ids[stage.number], reason, lane.number, lane.node)
 
     def _why_queued(self, stage: StreamStage, work: Work, before: int) -> str:
         gate = self._gate
@@ -142,11 +150,3 @@ class ItemExplainer:
 
     def _id_of(self, target: Vertex) -> FunctionId:
         return None if target == OUTPUT else self._ids[target]
-
-
-def _why_not_worked_on(stage: StreamStage, work: Work, before: int) -> str:
-    if stage.is_generator:
-        return "" if work.credit > 0 else "its generator waits until results that it has given are taken"
-    if stage.is_batched or before < stage.concurrency:
-        return ""
-    return f"{before} other(s) of the worker go first"
