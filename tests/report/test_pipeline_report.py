@@ -6,8 +6,8 @@ from handoff_actors.report.pipeline_report import PipelineReport, explain, repor
 from tests.core.stream.builders import code, ended, failure, new_stream, push, stream_of, up
 
 
-def reported(stream: StreamMachine, after_s: float = 10.0) -> PipelineReport:
-    return report_on(stream.view, after_s)
+def reported(stream: StreamMachine, now: float = 10.0) -> PipelineReport:
+    return report_on(stream.view, 0.0, now)
 
 
 def test_report_is_a_table_of_stages_with_the_bottleneck_below() -> None:
@@ -61,12 +61,21 @@ def test_bottleneck_is_a_stage_without_workers_first() -> None:
 def test_bottleneck_is_the_stage_that_is_busy() -> None:
     stream = stream_of(Function("y", ["x"], code), Function("z", ["x"], code))
     push(stream)
-    stream.handle(ended(1, (1, b"a"), seconds=9.0), 0.0)
+    stream.handle(ended(1, (1, b"a"), seconds=4.0), 10.0)
+    stream.handle(ended(2, (2, b"a"), seconds=0.1), 10.0)
 
     report = reported(stream)
 
     assert report.bottleneck == "y"
-    assert report.reason == "function 'y' is busy for 90% of the time, 0 item(s) wait for it"
+    assert report.reason == "function 'y' is busy for 80% of the time, 0 item(s) wait for it"
+
+
+def test_bottleneck_is_the_stage_that_works_on_one_item_for_long() -> None:
+    stream = stream_of(Function("y", ["x"], code), Function("z", ["x"], code))
+    push(stream)
+    stream.handle(ended(1, (1, b"a"), seconds=0.5), 9.0)
+
+    assert reported(stream).bottleneck == "z"
 
 
 def test_there_is_no_bottleneck_where_pushes_or_whoever_takes_results_are_waited_for() -> None:

@@ -21,7 +21,7 @@ class StreamProgressView(LiveProgress):
 
     def _take_snapshot(self) -> None:
         view = self._view
-        self.latest = report_on(view, time.monotonic() - self._began_at)
+        self.latest = report_on(view, self._began_at, time.monotonic())
         self._out, self._failed = view.pushed - view.in_flight, view.failed
 
     @property

@@ -31,7 +31,7 @@ class StageReport(Struct, frozen=True):
     retried: int
     #: Their number per second, since the pipeline began.
     items_per_s: float
-    #: Share of the time of all its workers in which its code ran, from 0 to 1.
+    #: Share of the last five seconds in which its code ran, over all its workers, from 0 to 1.
     busy: float
     #: Items that wait for a worker.
     queued: int
@@ -108,24 +108,24 @@ class WorkerExplanation(Struct, frozen=True):
     start: "Explanation | None" = None
 
 
-def report_on(view: StreamView, after_s: float) -> PipelineReport:
-    """Report on a stream that began so many seconds ago."""
-    stages = [_of_stage(stage, after_s) for stage in view.stages()]
+def report_on(view: StreamView, began_at: float, now: float) -> PipelineReport:
+    """Report on a stream that began at that time."""
+    after_s, busy = now - began_at, view.busy_shares(began_at, now)
+    stages = [_of_stage(stage, after_s, busy[stage.number]) for stage in view.stages()]
     bottleneck, reason = _bottleneck(stages, view)
     by_id = {stage.function_id: stage for stage in stages}
     return PipelineReport(after_s, view.in_flight, by_id, bottleneck, reason)
 
 
-def _of_stage(stage: StageFacts, after_s: float) -> StageReport:
+def _of_stage(stage: StageFacts, after_s: float, busy: float) -> StageReport:
     up, given = stage.workers_up, stage.with_workers
-    at_once = max(1, len(stage.workers) * stage.concurrency)
     return StageReport(
         function_id=stage.function_id,
         items=stage.ended,
         failed=stage.failed,
         retried=stage.retried,
         items_per_s=stage.ended / after_s if after_s else 0.0,
-        busy=min(1.0, stage.busy_s / (after_s * at_once)) if after_s else 0.0,
+        busy=busy,
         queued=stage.queued,
         with_workers=given,
         workers=up,

@@ -38,6 +38,8 @@ def test_latest_spans_are_kept() -> None:
 
     assert len(activity.spans) == MOST_SPANS
     assert activity.spans[0].ended_at == 5.0
+    assert activity.kept_since(0.0) == 4.5
+    assert activity.kept_since(6.0) == 6.0
 
 
 def test_answers_of_stages_are_noted_with_the_node_that_they_come_from() -> None:

@@ -79,7 +79,7 @@ class GoingStream:
         self._look: asyncio.TimerHandle | None = None
         #: By owner: results that were taken, which the machine has yet to be told.
         self._taken: dict[int, int] = {}
-        #: On the clock of the machine.
+        #: When all stages took items, on the clock of the machine.
         self.began_at = clock()
         self._is_draining = False
         self._ended = asyncio.Event()
@@ -99,6 +99,7 @@ class GoingStream:
                 self._started.result()
             elif len(self._starting) == missing:
                 check_capacity(self._needs, self._offers())
+        self.began_at = clock()
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """Take note that a node drains or is gone. Its workers start elsewhere, if there is room for all in time."""
@@ -179,7 +180,7 @@ class GoingStream:
 
     def report(self) -> PipelineReport:
         """Report on the stages."""
-        return report_on(self.machine.view, clock() - self.began_at)
+        return report_on(self.machine.view, self.began_at, clock())
 
     # --- Items --------------------------------------------------------------------------------------------------
 

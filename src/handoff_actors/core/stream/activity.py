@@ -38,3 +38,18 @@ class Activity:
             began_at = max(now - seconds, last.ended_at)
         lane.span = BusySpan(stage, lane.number, lane.node, began_at, now, seconds, items)
         self.spans.append(lane.span)
+
+    def kept_since(self, moment: float) -> float:
+        """The time from which on spans are kept: this moment, or a later one."""
+        return max(moment, self.spans[0].began_at) if len(self.spans) == MOST_SPANS else moment
+
+    def busy_since(self, moment: float) -> dict[Vertex, float]:
+        """The seconds that the code of each stage has run since a moment, as far as answers tell."""
+        busy: dict[Vertex, float] = {}
+        for span in reversed(self.spans):
+            if span.ended_at <= moment - JOINED_UP_TO_S:
+                break
+            if span.ended_at > moment:
+                share = min(1.0, (span.ended_at - moment) / max(span.ended_at - span.began_at, 1e-9))
+                busy[span.stage] = busy.get(span.stage, 0.0) + span.busy_s * share
+        return busy

@@ -48,9 +48,8 @@ class StreamStage:
         self.most = 1 if is_async else most
         self.lanes = [Lane(number) for number in range(self.least)]
         self.seconds: float | None = None
-        #: Items that have ended here, and the seconds that the code took for them.
+        #: Items that have ended here.
         self.ended = 0
-        self.busy_s = 0.0
         #: The size of a result of a generator; None: there was none.
         self.result_nbytes: float | None = None
         self._window = window
@@ -301,7 +300,6 @@ class StreamStage:
     def learn(self, seconds: float, items: int) -> None:
         """Take note of the time that items took."""
         self.ended += items
-        self.busy_s += seconds
         self.seconds = smoothed(self.seconds, seconds / max(1, items), SMOOTHING)
 
     def learn_size(self, result: ItemOutcome) -> None:

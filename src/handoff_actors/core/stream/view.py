@@ -1,7 +1,7 @@
 """A read-only view of a stream: all that reports, displays and the shell may know of its stages."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -16,6 +16,9 @@ from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.members import MOST_STAGE_NODES, MOST_STAGES, StageProgress
 from handoff_actors.wire.messages.nested import MAX_LABEL
+
+#: The shares of time are those of so many seconds.
+RECENT_S: Final = 5.0
 
 #: "waiting" for input, "working" on items, "moving" off its node once it has ended those that it has, or "closing".
 StageWorkerState: TypeAlias = Literal["starting", "waiting", "working", "moving", "stopping", "closing"]
@@ -48,13 +51,9 @@ class StageFacts(Struct, frozen=True):
     #: Items that have failed here, and attempts that were followed by another.
     failed: int
     retried: int
-    #: The seconds that its code took for them, over all workers.
-    busy_s: float
     #: Items that no worker has been given.
     queued: int
     workers: Sequence[StageWorkerFacts]
-    #: The number of items that each worker works on at once.
-    concurrency: int
 
     @property
     def workers_up(self) -> int:
@@ -98,6 +97,15 @@ class StreamView:
         """List the stages, in the order of the graph."""
         return [self._facts_of(stage) for stage in self._flow.stages.values()]
 
+    def busy_shares(self, began_at: float, now: float) -> dict[Vertex, float]:
+        """The share of the last seconds in which the code of each stage ran, over all its workers, from 0 to 1."""
+        since = self._activity.kept_since(max(began_at, now - RECENT_S))
+        busy_s = self._activity.busy_since(since)
+        return {
+            stage.number: _share(stage, busy_s.get(stage.number, 0.0), since, now)
+            for stage in self._flow.stages.values()
+        }
+
     def progress(self) -> list[StageProgress]:
         """Tell how far the stages are, for monitors."""
         return [_progress_of(stage) for stage in self.stages()[:MOST_STAGES]]
@@ -123,11 +131,24 @@ class StreamView:
             stage.ended,
             observing.failed[stage.number],
             observing.retried[stage.number],
-            stage.busy_s,
             stage.waiting,
             workers,
-            stage.concurrency,
         )
+
+
+def _share(stage: StreamStage, busy_s: float, since: float, now: float) -> float:
+    at_once = max(1, len(stage.lanes)) * stage.concurrency
+    busy_s += sum(_under_way_s(stage, lane, since, now) for lane in stage.lanes)
+    return min(1.0, busy_s / ((now - since) * at_once)) if now > since else 0.0
+
+
+def _under_way_s(stage: StreamStage, lane: Lane, since: float, now: float) -> float:
+    """The time that a worker has taken for what it has not answered, as far as it works."""
+    if not (lane.is_generating if stage.is_generator else lane.outstanding):
+        return 0.0
+    given_at = min(work.given_at for work in lane.outstanding.values())
+    began_at = max(since, given_at, 0.0 if lane.span is None else lane.span.ended_at)
+    return (now - began_at) * min(stage.concurrency, len(lane.outstanding))
 
 
 def _progress_of(stage: StageFacts) -> StageProgress:
