@@ -206,7 +206,11 @@ class StreamWorld:
             ordered=random.random() < 0.7,
             join_timeout_s=random.choice([None, None, None, 0.05]),
             max_retries=self.max_retries,
+            is_observed=True,
         )
+        #: Items that `on_event` was told to have failed, and workers that it was told to be up.
+        self.told_failed: set[int] = set()
+        self.told_up: set[tuple[Vertex, int, str]] = set()
         self.oracle = StreamOracle(self.plan, self.rules)
         self.machine = StreamMachine(self.plan, self.options)
         self.nodes = [f"n{number}" for number in range(random.randint(1, 3))]
@@ -335,7 +339,7 @@ class StreamWorld:
         for effect in effects:
             self._perform(effect)
 
-    def _perform(self, effect: Any) -> None:  # noqa: C901 - one table
+    def _perform(self, effect: Any) -> None:  # noqa: C901, PLR0912 - one table
         match effect:
             case StartLane(stage, lane):
                 self._stopped.discard((stage, lane))
@@ -354,8 +358,12 @@ class StreamWorld:
             case DropValues(values):
                 for value in values:
                     self.stores[value.node].pop(value.index, None)
-            case ItemObserved() | WorkerObserved():
-                raise AssertionError("a stream that nobody observes tells of itself")
+            case ItemObserved(change, number):
+                if change == "failed":
+                    self.told_failed.add(number)
+            case WorkerObserved(stage, lane, node, is_up):
+                assert (stage, lane, node) in self.told_up or is_up, "a worker is gone that was not there"
+                (self.told_up.add if is_up else self.told_up.remove)((stage, lane, node))
             case StreamFailed(error):
                 self.failed = error
             case StreamDrained():
@@ -370,6 +378,7 @@ class StreamWorld:
     def _with_values(self, result: StreamResult) -> StreamResult:
         """The result with numbers in place of values: an app fetches them at once."""
         if isinstance(result.outcome, ItemFailure):
+            assert result.number in self.told_failed, "an item has failed that nobody was told of"
             return result
         return StreamResult(
             result.number, {sink: self._number(value) for sink, value in result.outcome.items()}

@@ -129,6 +129,17 @@ def test_value_that_is_made_again_in_vain_is_no_failure_of_its_own() -> None:
     assert told(stream, ended(1, (1, failure("no")))) == []
 
 
+def test_result_that_is_made_again_in_vain_is_told_once_it_is_handed_out() -> None:
+    stream = observed(Function("y", ["x"], code, parallelism=2))
+    push(stream)
+    push(stream)
+    stream.handle(ended(1, (2, stored(5, node="b")), lane=1), 1.0)
+    stream.handle(NodeGone("b"), 2.0)
+
+    assert told(stream, ended(1, (2, failure("no")), lane=1)) == []
+    assert told(stream, ended(1, (1, b"a"))) == [item("failed", 1, 1, 1, "exception", "no")]
+
+
 def test_comings_and_goings_of_workers_are_told() -> None:
     stream = new_stream(Function("y", ["x"], code), is_observed=True)
     stream.start(0.0)

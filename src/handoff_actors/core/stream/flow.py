@@ -327,6 +327,8 @@ class Flow:
                 failure = now
             else:
                 values[sink] = now
+        if failure is not None:
+            self.observing.item_failed(result.number, failure)
         return StreamResult(result.number, failure or values)
 
     def took(self, results: Sequence[tuple[StreamResult, Scope]]) -> None:
