@@ -210,6 +210,7 @@ class StreamWorld:
         )
         #: Items that `on_event` was told to have failed, and workers that it was told to be up.
         self.told_failed: set[int] = set()
+        self.events_fed = 0
         self.told_up: set[tuple[Vertex, int, str]] = set()
         self.oracle = StreamOracle(self.plan, self.rules)
         self.machine = StreamMachine(self.plan, self.options)
@@ -293,6 +294,14 @@ class StreamWorld:
 
     def feed(self, event: StreamEvent) -> None:
         self.perform(self.machine.handle(event, self.now))
+        self.events_fed += 1
+        if self.events_fed % 10 == 0 and not self.machine._is_over:
+            self._explain()
+
+    def _explain(self) -> None:
+        """Ask where each item is: those in flight are somewhere."""
+        for number in self.machine._flow.results.items:
+            assert self.machine.view.explain(number).places, f"item {number} is nowhere"
 
     # --- The app ------------------------------------------------------------------------------------------------
 
