@@ -51,14 +51,13 @@ if TYPE_CHECKING:
     from handoff_actors.client.session import Session as Session
     from handoff_actors.client.streaming.items import StreamItem as StreamItem
     from handoff_actors.client.streaming.pipeline import Pipeline as Pipeline
-    from handoff_actors.client.streaming.report import (
-        PipelineReport as PipelineReport,
-        StageReport as StageReport,
-        WorkerExplanation as WorkerExplanation,
-    )
     from handoff_actors.core.run.explain import Explanation as Explanation
     from handoff_actors.core.run.facts.story import Story as Story, StoryEntry as StoryEntry
     from handoff_actors.core.run.scheduling.placement import Need as Need
+    from handoff_actors.core.stream.explain import (
+        ItemExplanation as ItemExplanation,
+        ItemPlace as ItemPlace,
+    )
     from handoff_actors.errors import (
         AllocationError as AllocationError,
         AuthenticationError as AuthenticationError,
@@ -112,6 +111,11 @@ if TYPE_CHECKING:
     from handoff_actors.integrations.map_sync import map_sync as map_sync
     from handoff_actors.report.breakdown import Breakdown as Breakdown
     from handoff_actors.report.function_report import FunctionReport as FunctionReport
+    from handoff_actors.report.pipeline_report import (
+        PipelineReport as PipelineReport,
+        StageReport as StageReport,
+        WorkerExplanation as WorkerExplanation,
+    )
     from handoff_actors.skip import SKIP as SKIP
     from handoff_actors.transport.keys import ClusterKey as ClusterKey
     from handoff_actors.workers.child.current_function import (
@@ -169,6 +173,8 @@ _MODULES = {
         "InvalidFunctionError",
         "InvalidKeyError",
         "ItemError",
+        "ItemExplanation",
+        "ItemPlace",
         "JournalError",
         "MissingFunctionError",
         "NodeLost",
@@ -208,7 +214,8 @@ _MODULES = {
     "client.session": ["Session"],
     "client.streaming.items": ["StreamItem"],
     "client.streaming.pipeline": ["Pipeline"],
-    "client.streaming.report": ["PipelineReport", "StageReport", "WorkerExplanation"],
+    "core.stream.explain": ["ItemExplanation", "ItemPlace"],
+    "report.pipeline_report": ["PipelineReport", "StageReport", "WorkerExplanation"],
     "report.breakdown": ["Breakdown"],
     "skip": ["SKIP"],
     "transport.keys": ["ClusterKey"],
@@ -248,6 +255,8 @@ __all__ = [
     "InvalidFunctionError",
     "InvalidKeyError",
     "ItemError",
+    "ItemExplanation",
+    "ItemPlace",
     "JournalError",
     "LocalCluster",
     "LocalExecuteOptions",

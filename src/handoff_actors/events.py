@@ -188,6 +188,63 @@ class ValueEmitted(RunEvent, frozen=True, kw_only=True):
     value: Any
 
 
+class StageUp(RunEvent, frozen=True, kw_only=True):
+    """A worker of a stage of a stream takes items from now on: at the beginning, or in the place of one that is gone."""
+
+    kind: ClassVar[str] = "stage_up"
+
+    #: Its number among the workers of the stage.
+    worker: int
+
+
+class StageDown(RunEvent, frozen=True, kw_only=True):
+    """A worker of a stage takes no more items, for this `reason`: lost, stopped, moving or not needed. Its items go elsewhere."""
+
+    kind: ClassVar[str] = "stage_down"
+
+    #: Its number among the workers of the stage.
+    worker: int
+
+
+class StageProgressed(RunEvent, frozen=True, kw_only=True):
+    """The progress of a stage of a stream: about once a second, where anything has changed, and at the end."""
+
+    kind: ClassVar[str] = "stage_progressed"
+
+    #: Items that have ended at the stage, well or not, and those of them that have failed; of a generator, its results.
+    items: int
+    failed: int
+    #: Items per second since the event before.
+    items_per_s: float
+    #: Items that wait for a worker, and those that workers have been given.
+    queued: int
+    with_workers: int
+    #: Workers that take items.
+    workers: int
+
+
+class ItemRetried(RunEvent, frozen=True, kw_only=True):
+    """An attempt at an item of a stream has failed at a stage, for this `reason`, and there will be another."""
+
+    kind: ClassVar[str] = "item_retried"
+
+    #: The number of the item: that of its push.
+    number: int
+    #: The kind of failure, as of `ItemError`.
+    failure_kind: str
+
+
+class ItemFailed(RunEvent, frozen=True, kw_only=True):
+    """An item of a stream has failed for good. `function_id` is None if that was at none of the stages, but at the output."""
+
+    kind: ClassVar[str] = "item_failed"
+
+    #: The number of the item: that of its push.
+    number: int
+    #: The kind of failure, as of `ItemError`.
+    failure_kind: str
+
+
 class Output(RunEvent, frozen=True, kw_only=True):
     """A line that a function has printed, or a record that it has logged."""
 

@@ -1,8 +1,10 @@
 """`handoff top` in a terminal, and piped; `handoff nodes` while something runs."""
 
+import asyncio
 import fcntl
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +85,14 @@ def test_nodes_say_whose_runs_they_serve(cluster: handoff.LocalCluster, tmp_path
     assert (first["running"], first["queued"], first["stored"], first["closing"]) == (1, 0, 0, False)
     assert first["owner"].startswith(f"app-{os.uname().nodename}-{os.getpid()}-")
     assert first["dag"] == "nightly\n\x1b[2J"
-    assert first["progress"] == {"functions": 3, "done": 1, "retried": 0, "failed": 0, "skipped": 0}
+    assert first["progress"] == {
+        "functions": 3,
+        "done": 1,
+        "retried": 0,
+        "failed": 0,
+        "skipped": 0,
+        "stages": [],
+    }
     header, row = piped.split("\n\n")[1].splitlines()
     assert header.split() == ["run", "dag", "of", "nodes", "done", "running", "queued", "stored", "bytes"]
     dag = r"nightly\n\x1b[2J"
@@ -93,6 +102,33 @@ def test_nodes_say_whose_runs_they_serve(cluster: handoff.LocalCluster, tmp_path
     assert sorted(row.split()[-4:] for row in rows) == [
         [f"n{number}", "3/10", "(30", "%)"] for number in (1, 2)
     ]
+
+
+async def test_nodes_say_which_stages_of_streams_they_run(cluster: handoff.LocalCluster) -> None:
+    dag = handoff.DAG("nightly")
+    number = dag.call(None, type="input", id="number")
+    dag.call(abs, number, id="positive", cost={"cpu": 1}, parallelism=2)
+    stages: list[dict[str, Any]] = []
+    async with cluster.session() as session, session.stream(dag) as pipeline:
+        for _ in range(3):
+            await pipeline.call(-1)
+        async with asyncio.timeout(20):
+            while not stages:
+                nodes = await asyncio.to_thread(shown, cluster)
+                told = [run["progress"] for node in nodes for run in node["runs"]]
+                stages = [stage for progress in told if progress for stage in progress["stages"]]
+        text = await asyncio.to_thread(command, "top", "--once", "--join", cluster.seeds[0])
+
+    assert stages[0] == {
+        "function": "'positive'",
+        "nodes": ["n1", "n2"],
+        "workers": 2,
+        "items": 3,
+        "failed": 0,
+        "queued": 0,
+        "with_workers": 0,
+    }
+    assert re.search(r"'positive' +nightly +n1, n2 +2 +3 +0\n", text.stdout)
 
 
 def test_a_node_that_does_not_answer_is_shown_without_its_runs(cluster: handoff.LocalCluster) -> None:

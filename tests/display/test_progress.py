@@ -259,6 +259,14 @@ await session.start()
 """
 
 
+STREAM_CELL = """
+stream = handoff.DAG("stream")
+stream.call(slow, stream.call(None, type="input", id="number"), id="slow")
+async with session.stream(stream, output=False) as pipeline:
+    results = [item async for item in pipeline.map(range(2))]
+"""
+
+
 def test_a_notebook_shows_it_below_the_cell() -> None:
     with opened_notebook() as notebook:
         notebook.run(CELL)
@@ -272,6 +280,19 @@ def test_a_notebook_shows_it_below_the_cell() -> None:
     assert sorted(streams.splitlines()) == [f"[here {number}] number {number}" for number in range(4)]
     [live] = [output for output in kept if output.output_type == "display_data"]
     assert '<progress value="4" max="4">' in live.data["text/html"]
+
+
+def test_a_notebook_shows_the_stages_of_a_stream() -> None:
+    with opened_notebook() as notebook:
+        notebook.run(CELL)
+        shown = notebook.run(STREAM_CELL)
+        [live] = notebook.outputs()
+        notebook.run("await session.close()")
+
+    assert "stream: done in " in shown
+    assert "2 items done" in shown
+    assert live.output_type == "display_data"
+    assert "<progress" not in live.data["text/html"]
 
 
 def test_a_notebook_can_do_without() -> None:

@@ -19,6 +19,7 @@ from handoff_actors.core.stream.events import (
     InputLost,
     ItemChunk,
     ItemFailure,
+    ItemObserved,
     ItemOut,
     ItemOutcome,
     ItemSkipped,
@@ -49,6 +50,7 @@ from handoff_actors.core.stream.events import (
     StreamResult,
     Taken,
     Vertex,
+    WorkerObserved,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
@@ -204,18 +206,19 @@ class StreamWorld:
         self.plan, self.rules = make_plan(random, is_chain=seed >= CHAINS_FROM)
         self.pushes_together = Random(seed + 2).choice([1, 5, 64]) if seed >= CHAINS_FROM else 1
         self.max_retries = random.choice([0, 0, 1, 3])
-        if not self.max_retries:
-            for rule in self.rules.values():
-                rule.raises_once = rule.hangs_once = 0
-        self._let_batches_hang(Random(seed + 2))
-        self._have_pauses(Random(seed + 4))
+        self._set_limits(seed)
         self.options = StreamOptions(
             in_flight=random.choice([1, 2, 5, 20, 64] if seed < CHAINS_FROM else [8, 64, 400]),
             in_flight_nbytes=random.choice([1, 50, 1000, 10**9]),
             ordered=random.random() < 0.7,
             join_timeout_s=random.choice([None, None, None, 0.05]),
             max_retries=self.max_retries,
+            is_observed=True,
         )
+        #: Items that `on_event` was told to have failed, and workers that it was told to be up.
+        self.told_failed: set[int] = set()
+        self.events_fed = 0
+        self.told_up: set[tuple[Vertex, int, str]] = set()
         self.oracle = StreamOracle(self.plan, self.rules)
         self.machine = StreamMachine(self.plan, self.options)
         self.nodes = [f"n{number}" for number in range(random.randint(1, 3))]
@@ -274,6 +277,13 @@ class StreamWorld:
         for rule in self.rules.values():
             rule.seconds = self.random.choice([0.00001, 0.00001, 0.001])
             rule.stores = self.random.choice([0, 0, 0, rule.stores])
+
+    def _set_limits(self, seed: int) -> None:
+        if not self.max_retries:
+            for rule in self.rules.values():
+                rule.raises_once = rule.hangs_once = 0
+        self._let_batches_hang(Random(seed + 2))
+        self._have_pauses(Random(seed + 4))
 
     def _let_batches_hang(self, random: Random) -> None:
         if random.random() < 0.6:
@@ -342,6 +352,14 @@ class StreamWorld:
         if isinstance(event, StageEnded):
             self._note_pauses(event)
         self.perform(self.machine.handle(event, self.now))
+        self.events_fed += 1
+        if self.events_fed % 10 == 0 and not self.machine._is_over:
+            self._explain()
+
+    def _explain(self) -> None:
+        """Ask where each item is: those in flight are somewhere."""
+        for number in self.machine._flow.results.items:
+            assert self.machine.view.explain(number).places, f"item {number} is nowhere"
 
     def _note_pauses(self, event: StageEnded) -> None:
         stage, lane = self.machine._workers.at(event.place)
@@ -427,7 +445,7 @@ class StreamWorld:
         for effect in effects:
             self._perform(effect)
 
-    def _perform(self, effect: Any) -> None:  # noqa: C901 - one table
+    def _perform(self, effect: Any) -> None:  # noqa: C901, PLR0912 - one table
         match effect:
             case StartLane(stage, lane):
                 self._stopped.discard((stage, lane))
@@ -450,6 +468,12 @@ class StreamWorld:
             case DropValues(values):
                 for value in values:
                     self.stores[value.node].pop(value.index, None)
+            case ItemObserved(change, number):
+                if change == "failed":
+                    self.told_failed.add(number)
+            case WorkerObserved(stage, lane, node, is_up):
+                assert (stage, lane, node) in self.told_up or is_up, "a worker is gone that was not there"
+                (self.told_up.add if is_up else self.told_up.remove)((stage, lane, node))
             case StreamFailed(error):
                 self.failed = error
             case StreamDrained():
@@ -475,6 +499,7 @@ class StreamWorld:
     def _with_values(self, result: StreamResult) -> StreamResult | None:
         """The result with numbers in place of values; None while one of them can't be had."""
         if isinstance(result.outcome, ItemFailure):
+            assert result.number in self.told_failed, "an item has failed that nobody was told of"
             return result
         numbers = {sink: self._number(value) for sink, value in result.outcome.items()}
         return None if None in numbers.values() else StreamResult(result.number, numbers)
@@ -819,7 +844,7 @@ class StreamWorld:
             values._copies,
             flow.results._owners,
         ]
-        kept += [queue._numbers for stage in flow.stages.values() for queue in stage._queues]
+        kept += [queue._numbers for stage in flow.stages.values() for queue in stage.queues]
         assert not any(kept), f"the machine keeps {[each for each in kept if each]}"
         assert flow.is_quiet, "something waits"
         assert values.nbytes == 0, f"{values.nbytes} bytes are not released"

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from handoff_actors.actors.node.cluster_monitor import ClusterMonitor, MonitoredNode
 from handoff_actors.cli.monitor.finding import find_cluster
-from handoff_actors.cli.monitor.standing import complaints, fields, kept_objects, plain_picture
-from handoff_actors.cli.monitor.tables import node_table, run_table
+from handoff_actors.cli.monitor.standing import complaints, fields, kept_objects, plain_picture, stage_rows
+from handoff_actors.cli.monitor.tables import node_table, run_table, stage_table
 from handoff_actors.cli.options.join import JoinOptions, join_options
 from handoff_actors.cli.options.parameters import credentials_options
 from handoff_actors.cli.output.failures import one_line_errors
@@ -48,3 +48,6 @@ def _print_tables(members: Sequence[MonitoredNode]) -> None:
         console.print(line, markup=False, highlight=False)
     if any(member.runs for member in members):
         console.print(run_table(members))
+    stages = stage_rows(members)
+    if stages:
+        console.print(stage_table(stages))

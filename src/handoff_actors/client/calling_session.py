@@ -192,6 +192,7 @@ class CallingSession(SessionValues):
         nodes: Collection[str] | None = None,
         allocation_timeout: float = 10.0,
         on_event: OnEvent | None = None,
+        progress: bool | None = None,
         output: OutputOption = None,
         env_vars: Mapping[str, str] | None = None,
         working_dir: str | PurePath | None = None,
@@ -214,7 +215,9 @@ class CallingSession(SessionValues):
         :param allocation_strategy: Rule that chooses nodes, as for `execute_distributed`.
         :param nodes: Names of the only nodes to use; None: all.
         :param allocation_timeout: Seconds to wait for a node that could hold a function, where none does.
-        :param on_event: Callback for the starts and ends of the functions' workers, see `OnEvent`.
+        :param on_event: Callback for workers of stages that come and go, items that fail or are tried again, and about once a
+            second how far each stage is, see `OnEvent`.
+        :param progress: Show the progress of each stage, as for `execute_distributed`.
         :param output: Show lines that functions print or log, as for `execute_distributed`.
         :param env_vars: Environment variables that functions run with.
         :param working_dir: Directory that functions run in and can import from, as for `execute_distributed`.
@@ -235,8 +238,8 @@ class CallingSession(SessionValues):
             settings = StreamSettings(
                 in_flight=in_flight, in_flight_mb=in_flight_mb, ordered=ordered, join_timeout=join_timeout,
                 errors=errors, max_retries=max_retries, allocation_strategy=allocation_strategy, nodes=nodes,
-                allocation_timeout=allocation_timeout, on_event=on_event, output=output, env_vars=env_vars,
-                working_dir=working_dir, modules_by_value=modules_by_value,
+                allocation_timeout=allocation_timeout, on_event=on_event, progress=progress, output=output,
+                env_vars=env_vars, working_dir=working_dir, modules_by_value=modules_by_value,
             )  # fmt: skip
             plan = StreamPlan.compile(dag)
             begin = partial(self._begin_run, settings.of_run(), dag.id)

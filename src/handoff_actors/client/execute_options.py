@@ -141,8 +141,10 @@ class PipelineOptions(TypedDict, total=False):
     nodes: Collection[str] | None
     #: Seconds to wait for a node that could hold a function, before AllocationError.
     allocation_timeout: float
-    #: Callback for the starts and ends of the functions' workers.
+    #: Callback for workers that come and go, items that fail, and the progress of stages.
     on_event: OnEvent | None
+    #: Show the progress of each stage: always, never, or, with None, on a terminal once the stream lasts.
+    progress: bool | None
     #: Bring printed lines and log records home; "raw": without escapes.
     output: OutputOption
     #: Environment variables for all functions.

@@ -47,6 +47,7 @@ from handoff_actors.wire.payload import decode
 
 if TYPE_CHECKING:
     from handoff_actors.core.run.explain import Explanation
+    from handoff_actors.core.stream.view import StreamView
     from handoff_actors.wire.messages.stages import StageInputLost, StageOutput
 
 
@@ -110,6 +111,7 @@ class RunRegistry:
         self._will_tell_of_room = False
         #: Hear of nodes that drain or are gone.
         self._node_listeners: dict[RunId, Callable[[NodeUp | NodeDown], None]] = {}
+        self._streams: dict[RunId, StreamView] = {}
 
     async def execute(
         self, plan: Plan, settings: RunSettings, *, nodes_may_join: bool, began: Began | None = None
@@ -270,6 +272,11 @@ class RunRegistry:
         allowed = self._allowed[run] = None if options.parent is not None else options.nodes
         return [up for up in self._cluster.ups() if allowed is None or up.name in allowed]
 
+    @property
+    def shows_progress(self) -> bool | None:
+        """The default of the option `progress`."""
+        return self._seen.progress
+
     def get(self, run: RunId) -> RunnerActor | None:
         """A run that is going on; None for any other."""
         return self._runs.get(run)
@@ -279,8 +286,10 @@ class RunRegistry:
         run: RunId,
         stage_said: "Callable[[str, StageOutput | StageInputLost], None]",
         node_event: Callable[[NodeUp | NodeDown], None],
+        view: "StreamView",
     ) -> None:
-        """Have a stream hear what the functions of its run say, and which nodes drain or are gone."""
+        """Have a stream hear what the functions of its run say, and which nodes drain or are gone. `view` is for monitors."""
+        self._streams[run] = view
         self.stage_listeners[run] = stage_said
         self._node_listeners[run] = node_event
 
@@ -288,6 +297,7 @@ class RunRegistry:
         """Undo `add_stream`."""
         self.stage_listeners.pop(run, None)
         self._node_listeners.pop(run, None)
+        self._streams.pop(run, None)
 
     def said(self, name: str, output: Output) -> None:
         """Pass on lines that functions on a node have printed or logged."""
@@ -325,7 +335,11 @@ class RunRegistry:
     def progress(self) -> list[RunProgress]:
         """Tell how far the runs are, those that go on first, and no more of them than a message should carry."""
         runners = sorted(self._runs.values(), key=lambda runner: runner.view.remaining == 0)
-        return [runner.view.progress(runner.run) for runner in runners[:MOST_RUNS_TOLD]]
+        return [self._progress_of(runner) for runner in runners[:MOST_RUNS_TOLD]]
+
+    def _progress_of(self, runner: RunnerActor) -> RunProgress:
+        progress, stream = runner.view.progress(runner.run), self._streams.get(runner.run)
+        return progress if stream is None else replace(progress, stages=stream.progress())
 
     def backlogs(self) -> list[Backlog]:
         """Tell what waits for nodes with room, for nodes that can start others."""

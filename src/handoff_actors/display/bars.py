@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from handoff_actors.display.display import display
-from handoff_actors.display.snapshot import ProgressView
+from handoff_actors.display.live_progress import LiveProgress
 
 _WIDTH: Final = 30
-_NODES: Final = 8
-_REPORTS: Final = 4
+_PARTS: Final = 8
 #: With more runs than that at once, the others are only counted.
 _MOST_BARS: Final = 6
 
@@ -26,12 +25,12 @@ class Bars:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._views: Sequence[ProgressView] = ()
+        self._views: Sequence[LiveProgress] = ()
         self._live: Live | None = None
         #: Handlers of the app's that write to the terminal, and the streams that they have.
         self._diverted: list[tuple[logging.StreamHandler[Any], Any]] = []
 
-    def draw(self, views: Sequence[ProgressView]) -> None:
+    def draw(self, views: Sequence[LiveProgress]) -> None:
         """See Canvas."""
         self._views = views
         if self._live is None:
@@ -39,7 +38,7 @@ class Bars:
         else:
             self._live.refresh()
 
-    def end(self, view: ProgressView) -> None:
+    def end(self, view: LiveProgress) -> None:
         """See Canvas."""
         self._views = [other for other in self._views if other is not view]
         self._console.print(Text(view.last_line()), soft_wrap=True)
@@ -80,10 +79,13 @@ class Bars:
         return Group(*rows, *([Text(f"{more} more runs", style="dim")] if more > 0 else []))
 
 
-def _row(view: ProgressView) -> RenderableType:
+def _row(view: LiveProgress) -> RenderableType:
     row = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(1, view.latest.functions.total), completed=view.latest.ended, width=_WIDTH)
-    row.add_row(Text(view.name), bar, Text(f"{view.counts()}, {view.speed()}"))
-    lines = [view.doings(_NODES), *view.reports(_REPORTS)]
+    bars = []
+    if view.share is not None:
+        ended, total = view.share
+        bars.append(ProgressBar(total=total, completed=ended, width=_WIDTH))
+    row.add_row(Text(view.name), *bars, Text(view.summary()))
+    lines = view.details(_PARTS)
     texts = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
     return Group(row, *texts)

@@ -8,31 +8,30 @@ from contextlib import suppress
 from typing import Any, Final
 
 from handoff_actors.display.display import Canvas
-from handoff_actors.display.snapshot import ProgressView
+from handoff_actors.display.live_progress import LiveProgress
 from handoff_actors.notebooks import notebook_shell
 
 #: Seconds between two lines about a run.
 LINES_EVERY_S: Final = 10.0
-_NODES_IN_LINES: Final = 4
-_MOST_NODES: Final = 8
-_MOST_REPORTS: Final = 4
+_PARTS_IN_LINES: Final = 4
+_MOST_PARTS: Final = 8
 
 
 class Lines:
     """A line now and then, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._next_at: dict[ProgressView, float] = {}
+        self._next_at: dict[LiveProgress, float] = {}
 
-    def draw(self, views: Sequence[ProgressView]) -> None:
+    def draw(self, views: Sequence[LiveProgress]) -> None:
         """See Canvas."""
         now = time.monotonic()
         for view in views:
             if now >= self._next_at.get(view, 0.0):
                 self._next_at[view] = now + LINES_EVERY_S
-                _write_line(_line_about(view, _NODES_IN_LINES))
+                _write_line(_line_about(view, _PARTS_IN_LINES))
 
-    def end(self, view: ProgressView) -> None:
+    def end(self, view: LiveProgress) -> None:
         """See Canvas."""
         self._next_at.pop(view, None)
         _write_line(view.last_line())
@@ -45,14 +44,14 @@ class Notebook:
     """A bar below the cell that has begun the run. Works without widgets."""
 
     def __init__(self) -> None:
-        self._shown: dict[ProgressView, Any] = {}
+        self._shown: dict[LiveProgress, Any] = {}
 
-    def draw(self, views: Sequence[ProgressView]) -> None:
+    def draw(self, views: Sequence[LiveProgress]) -> None:
         """See Canvas."""
         for view in views:
-            self._put(view, _line_about(view, _MOST_NODES))
+            self._put(view, _line_about(view, _MOST_PARTS))
 
-    def end(self, view: ProgressView) -> None:
+    def end(self, view: LiveProgress) -> None:
         """See Canvas."""
         self._put(view, view.last_line())
         self._shown.pop(view, None)
@@ -60,28 +59,22 @@ class Notebook:
     def close(self) -> None:
         """See Canvas."""
 
-    def _put(self, view: ProgressView, text: str) -> None:
+    def _put(self, view: LiveProgress, text: str) -> None:
         # Modules that a notebook has imported anyway, and no other program needs.
         import html  # noqa: PLC0415
 
         from IPython.display import display  # noqa: PLC0415
 
-        functions = view.latest.functions
-        bar = f'<progress value="{view.latest.ended:g}" max="{max(1, functions.total)}"></progress>'
-        data = {"text/plain": text, "text/html": f"<div>{bar} {html.escape(text)}</div>"}
+        bar = "" if view.share is None else '<progress value="{:g}" max="{}"></progress> '.format(*view.share)
+        data = {"text/plain": text, "text/html": f"<div>{bar}{html.escape(text)}</div>"}
         if view not in self._shown:
             self._shown[view] = view.context.run(display, data, raw=True, display_id=True)
         else:
             view.context.run(self._shown[view].update, data, raw=True)
 
 
-def _line_about(view: ProgressView, nodes: int) -> str:
-    parts = [
-        f"{view.name}: {view.counts()}, {view.speed()}",
-        view.doings(nodes),
-        *view.reports(_MOST_REPORTS),
-    ]
-    return "; ".join(parts)
+def _line_about(view: LiveProgress, most: int) -> str:
+    return "; ".join([f"{view.name}: {view.summary()}", *view.details(most)])
 
 
 def _write_line(line: str) -> None:
@@ -104,11 +97,11 @@ class _Later:
         self._make = make
         self._made: Canvas | None = None
 
-    def draw(self, views: Sequence[ProgressView]) -> None:
+    def draw(self, views: Sequence[LiveProgress]) -> None:
         """See Canvas."""
         self._canvas().draw(views)
 
-    def end(self, view: ProgressView) -> None:
+    def end(self, view: LiveProgress) -> None:
         """See Canvas."""
         self._canvas().end(view)
 

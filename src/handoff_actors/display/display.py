@@ -20,7 +20,7 @@ from contextvars import Context
 from functools import partial
 from typing import Final, Protocol, TextIO
 
-from handoff_actors.display.snapshot import ProgressView
+from handoff_actors.display.live_progress import LiveProgress
 from handoff_actors.token_bucket import TokenBucket
 
 #: The most bytes that may wait to be written.
@@ -38,10 +38,10 @@ _COMPLAINTS: Final = 10
 class Canvas(Protocol):
     """A surface that shows runs, one below the other."""
 
-    def draw(self, views: Sequence[ProgressView]) -> None:
+    def draw(self, views: Sequence[LiveProgress]) -> None:
         """Show these runs as they are now, and no others."""
 
-    def end(self, view: ProgressView) -> None:
+    def end(self, view: LiveProgress) -> None:
         """Replace a run that has ended by a last line about it."""
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Display:
         self._thread: threading.Thread | None = None
         self._waiting: deque[tuple[Callable[[], object], int]] = deque()
         self._waiting_nbytes = 0
-        self._views: dict[ProgressView, Canvas] = {}
+        self._views: dict[LiveProgress, Canvas] = {}
         self._draws_at = 0.0
         #: Prints above the bars, while there are any.
         self.above: Callable[[str], None] | None = None
@@ -91,14 +91,14 @@ class Display:
         with self._changed:
             return self._thread is None
 
-    def show(self, view: ProgressView, canvas: Canvas) -> None:
+    def show(self, view: LiveProgress, canvas: Canvas) -> None:
         """Show a run from now on."""
         with self._changed:
             self._views[view] = canvas
             self._draws_at = 0.0
             self._wake()
 
-    def hide(self, view: ProgressView, canvas: Canvas) -> None:
+    def hide(self, view: LiveProgress, canvas: Canvas) -> None:
         """Stop showing a run, and leave its last line."""
 
         def end() -> None:
@@ -149,7 +149,7 @@ class Display:
         self._draws_at = time.monotonic() + LOOKS_EVERY_S
         with self._changed:
             views = dict(self._views)
-        by_canvas: dict[Canvas, list[ProgressView]] = {}
+        by_canvas: dict[Canvas, list[LiveProgress]] = {}
         for view, canvas in views.items():
             by_canvas.setdefault(canvas, []).append(view)
         for canvas, shown in by_canvas.items():

@@ -1,17 +1,14 @@
-"""The progress of a run is shown if the user wants it, or once the run has taken a while."""
+"""The progress of a run, or of a stream, is shown if the user wants it, or once it has taken a while."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
-from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.display.canvases import LINES, canvas
 from handoff_actors.display.display import Canvas, display
-from handoff_actors.display.function_progress import FunctionProgress
+from handoff_actors.display.live_progress import LiveProgress
 from handoff_actors.display.options import wanted_by_environment
-from handoff_actors.display.snapshot import ProgressView
-from handoff_actors.wire.messages.members import Advert
 
 #: A run that is over sooner is not worth a bar,
 LIVE_AFTER_S: Final = 0.5
@@ -20,29 +17,23 @@ LINES_AFTER_S: Final = 5.0
 
 
 class ProgressDisplay:
-    """The progress of one run. `start` and `end` take a microsecond or two where nothing is shown."""
+    """The progress of one run or stream. `start` and `end` take a microsecond or two where nothing is shown."""
 
     def __init__(
         self,
-        runner: RunnerActor,
-        adverts: Callable[[], Iterable[Advert]],
-        reports: Callable[[], list[FunctionProgress]],
+        make_view: Callable[[float], LiveProgress],
         wanted: bool | None,
-        *,
-        done_before: int,
     ) -> None:
-        self._runner = runner
-        self._adverts = adverts
-        self._reports = reports
+        """`make_view` makes a view of what began then, on the monotonic clock. `wanted` is the option `progress`."""
+        self._make_view = make_view
         self._wanted = wanted
-        self._done_before = done_before
         self._began_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._view: ProgressView | None = None
+        self._view: LiveProgress | None = None
         self._canvas: Canvas = LINES
 
     def start(self) -> None:
-        """Begin to show the run, at once or after a while."""
+        """Begin to show it, at once or after a while."""
         if self._wanted is None:
             self._wanted = wanted_by_environment()
         if self._wanted is False:
@@ -73,9 +64,7 @@ class ProgressDisplay:
         display.hide(view, self._canvas)
         return True
 
-    def _show(self) -> ProgressView:
-        view = self._view = ProgressView(
-            self._runner, self._adverts, self._reports, self._began_at, self._done_before
-        )
+    def _show(self) -> LiveProgress:
+        view = self._view = self._make_view(self._began_at)
         display.show(view, self._canvas)
         return view

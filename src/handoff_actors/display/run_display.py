@@ -12,6 +12,7 @@ from handoff_actors.display.options import DisplayOptions
 from handoff_actors.display.printing import OutputPrinter
 from handoff_actors.display.progress import ProgressDisplay
 from handoff_actors.display.reports import ReportListener
+from handoff_actors.display.snapshot import ProgressView
 from handoff_actors.events import RunEvent
 from handoff_actors.wire.messages.members import Advert
 
@@ -36,7 +37,9 @@ class RunDisplay:
         listener = ReportListener(runner.view, tell, None if seen.output is False else self._printing)
         runner.printing = listener
         self._runner = runner
-        self._progress = ProgressDisplay(runner, adverts, listener.running, seen.progress, done_before=reused)
+        self._progress = ProgressDisplay(
+            lambda began_at: ProgressView(runner, adverts, listener.running, began_at, reused), seen.progress
+        )
 
     async def __aenter__(self) -> Self:
         self._progress.start()
@@ -53,10 +56,11 @@ class RunDisplay:
         # The run may be referred to for long, and with this to what its caller's context holds.
         self._runner.printing = None
         if (is_shown or self._printing.has_written) and not display.is_idle:
-            await _written()
+            await until_written()
 
 
-async def _written() -> None:
+async def until_written() -> None:
+    """Return once what was to be written so far has been, within limits."""
     loop = asyncio.get_running_loop()
     written = loop.create_future()
 

@@ -1,24 +1,18 @@
 """Progress of a run, read from its counters: nothing is counted for the sake of being shown."""
 
-import asyncio
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from contextvars import Context, copy_context
 from typing import Final, NamedTuple
 
 from handoff_actors.actors.app.runner import RunnerActor
 from handoff_actors.core.run.view import FunctionCounts
 from handoff_actors.display.function_progress import FunctionProgress, progress_text
+from handoff_actors.display.live_progress import LiveProgress, RecentRate, rate_text, shown_id
 from handoff_actors.escaping import escape_name
 from handoff_actors.report.table import count, seconds
-from handoff_actors.text import str_of
 from handoff_actors.wire.messages.members import Advert
 
-#: The rate is that of so many seconds.
-_WINDOW_S: Final = 15.0
-_MOST_OF_A_NAME: Final = 24
+#: Functions whose own progress is shown.
+_MOST_REPORTS: Final = 4
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 
@@ -65,8 +59,8 @@ def look_at(
     return RunSnapshot(view.counts(), nodes, reports)
 
 
-class ProgressView:
-    """A run that is being shown. Snapshots are taken in its loop, texts are made in the display's thread."""
+class ProgressView(LiveProgress):
+    """A run that is being shown."""
 
     def __init__(
         self,
@@ -77,43 +71,28 @@ class ProgressView:
         done_before: int,
     ) -> None:
         """Show a run that began at `began_at` on the monotonic clock, with `done_before` functions done already."""
+        super().__init__(runner.plan.dag_id, began_at)
         self._runner = runner
         self._adverts = adverts
         self._reports = reports
-        self._loop = asyncio.get_running_loop()
-        self._began_at = began_at
-        self._history: deque[tuple[float, float]] = deque([(began_at, done_before)])
-        self.context: Context = copy_context()
-        self.name = _shortened(escape_name(str_of(runner.plan.dag_id)))
-        self.latest = look_at(runner, adverts(), reports())
-        #: The outcome, "done", "failed" or "cancelled"; "" while the run goes on.
-        self.outcome = ""
-        self._ended_at = 0.0
+        self._rate = RecentRate(began_at, done_before)
+        self._take_snapshot()
 
-    def ask(self) -> None:
-        """Have another snapshot taken soon."""
-        # A loop that has been closed runs nothing any more.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.look)
+    def _take_snapshot(self) -> None:
+        self.latest = look_at(self._runner, self._adverts(), self._reports())
 
-    def look(self) -> None:
-        """Take a snapshot."""
-        if not self.outcome:
-            self.latest = look_at(self._runner, self._adverts(), self._reports())
+    @property
+    def share(self) -> tuple[float, float]:
+        """See LiveProgress."""
+        return self.latest.ended, max(1, self.latest.functions.total)
 
-    def end(self, outcome: str) -> None:
-        """Take the last snapshot."""
-        self.look()
-        self.outcome, self._ended_at = outcome, time.monotonic()
+    def summary(self) -> str:
+        """See LiveProgress."""
+        return f"{self.counts()}, {self.speed()}"
 
-    def rate(self) -> float:
-        """Return the functions per second of the last 15 seconds."""
-        now, ended = time.monotonic(), self.latest.ended
-        self._history.append((now, ended))
-        while len(self._history) > 2 and self._history[1][0] < now - _WINDOW_S:  # noqa: PLR2004 - two make a span
-            self._history.popleft()
-        began_at, before = self._history[0]
-        return max(0, ended - before) / (now - began_at) if now > began_at else 0.0
+    def details(self, most: int) -> list[str]:
+        """See LiveProgress."""
+        return [self.doings(most), *self.reports(_MOST_REPORTS)]
 
     def counts(self) -> str:
         """Count the functions that are done, run, were retried, or have failed, as text."""
@@ -126,22 +105,21 @@ class ProgressView:
 
     def speed(self) -> str:
         """Say the functions per second, and the time left at that rate."""
-        rate = self.rate()
+        rate = self._rate.at(self.latest.ended)
         if not rate:
             return "? left"
         left_s = (self.latest.functions.total - self.latest.ended) / rate
-        return f"{rate:.{0 if rate >= 10 else 1}f}/s, {_clock(left_s)} left"  # noqa: PLR2004 - two digits do
+        return f"{rate_text(rate)}, {_clock(left_s)} left"
 
     def last_line(self) -> str:
         """Return the line that stays when the run has ended."""
-        took = seconds(self._ended_at - self._began_at)
-        return f"{self.name}: {self.outcome} in {took}, {self.counts()}"
+        return f"{self.name}: {self.outcome} in {seconds(self.seconds)}, {self.counts()}"
 
     def reports(self, most: int) -> list[str]:
         """Say how far functions are that have reported it, naming `most` of them."""
         reports = self.latest.reports
         shown = [
-            f"{_shortened(escape_name(str_of(report.function_id)))}: {progress_text(report.done, report.total)}"
+            f"{shown_id(report.function_id)}: {progress_text(report.done, report.total)}"
             for report in reports[:most]
         ]
         more = [count(len(reports) - most, "more function")] if len(reports) > most else []
@@ -163,7 +141,3 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), _MINUTE_S)
     hours, minutes = divmod(minutes, _MINUTE_S)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MOST_OF_A_NAME else f"{name[: _MOST_OF_A_NAME - 3]}..."

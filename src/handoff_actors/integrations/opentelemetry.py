@@ -69,6 +69,8 @@ class _TracedRun(instrumentation.RunInstrumentation):
         #: By worker: the end of the last span of a plain function.
         self._free_at: dict[WorkerKey, float] = {}
         self._index_of: dict[FunctionId, Index] = {}
+        #: By stage of a stream and number of the worker.
+        self._stages: dict[tuple[FunctionId, int], trace.Span] = {}
 
     async def __aenter__(self) -> Self:
         attributes: dict[str, Any] = {
@@ -90,6 +92,8 @@ class _TracedRun(instrumentation.RunInstrumentation):
         self._end_finished()
         for index, failures in self._failures.items():
             self._end_in_failure(index, failures)
+        for stage in self._stages.values():
+            stage.end()
         if error is not None:
             self._span.record_exception(error)
             self._span.set_status(trace.StatusCode.ERROR, str(error) or type(error).__name__)
@@ -112,13 +116,36 @@ class _TracedRun(instrumentation.RunInstrumentation):
     def _note(self, event: events.RunEvent) -> None:
         if not self._span.is_recording():
             return
+        if isinstance(event, events.StageUp | events.StageDown):
+            self._note_stage(event)
+            return
+        index = self._index_of.get(event.function_id)
+        if index is None:
+            # It was added to an open run, whose functions have no spans; or the event is about no function.
+            return
         if isinstance(event, events.Finished):
             if not self._finished:
                 asyncio.get_running_loop().call_soon(self._end_finished)
-            self._finished[self._index_of[event.function_id]] = event
+            self._finished[index] = event
         elif isinstance(event, events.Failed | events.Retried | events.Lost):
             failure = _Failure(self._wall_ns(), event.node, event.attempt, event.reason)
-            self._failures.setdefault(self._index_of[event.function_id], []).append(failure)
+            self._failures.setdefault(index, []).append(failure)
+
+    def _note_stage(self, event: events.StageUp | events.StageDown) -> None:
+        """Make a span of the time for which a worker of a stage takes items."""
+        key = (event.function_id, event.worker)
+        before = self._stages.pop(key, None)
+        if before is not None:
+            before.set_attribute("handoff.reason", event.reason)
+            before.end()
+        if isinstance(event, events.StageUp):
+            attributes: dict[str, Any] = {
+                "handoff.function": encodable(str_of(event.function_id)),
+                "handoff.node": event.node,
+                "handoff.worker": event.worker,
+            }
+            name = f"stage {encodable(str_of(event.function_id))}"
+            self._stages[key] = self._tracer.start_span(name, self._context, attributes=attributes)
 
     def _end_finished(self) -> None:
         """End the spans of functions whose ends have been heard together, one after the other on each worker."""

@@ -7,7 +7,7 @@ functions in these: both only where there are not too many functions to see any.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,13 @@ Event = dict[str, Any]
 def write_trace(report: Report, path: str | os.PathLike[str]) -> None:
     """Write a run as a trace. Raises OSError."""
     timeline = report.timeline
-    lines = ",\n".join(map(json.dumps, events_of(timeline)))
-    other = json.dumps({"dag": str_of(timeline.plan.dag_id), "functions": len(report)})
+    write_events(path, events_of(timeline), {"dag": str_of(timeline.plan.dag_id), "functions": len(report)})
+
+
+def write_events(path: str | os.PathLike[str], events: Iterable[Event], about: dict[str, Any]) -> None:
+    """Write events as a trace, with facts about all of it. Raises OSError."""
+    lines = ",\n".join(map(json.dumps, events))
+    other = json.dumps(about)
     text = f'{{"displayTimeUnit": "ms", "otherData": {other}, "traceEvents": [\n{lines}\n]}}\n'
     Path(path).write_text(text, encoding="utf-8")
 
@@ -66,12 +71,12 @@ class _Trace:
     def names(self) -> Iterator[Event]:
         for node, process in self._processes.items():
             name = node if node == APP_NAME else f"node {node}"
-            yield _named("process_name", process, 0, name=name)
-            yield _named("process_sort_index", process, 0, sort_index=process)
+            yield named("process_name", process, 0, name=name)
+            yield named("process_sort_index", process, 0, sort_index=process)
         for thread, track in enumerate(self._tracks, 1):
             process = self._processes[track.node]
-            yield _named("thread_name", process, thread, name=track.name)
-            yield _named("thread_sort_index", process, thread, sort_index=thread)
+            yield named("thread_name", process, thread, name=track.name)
+            yield named("thread_sort_index", process, thread, sort_index=thread)
 
     def slices(self) -> Iterator[Event]:
         for thread, track in enumerate(self._tracks, 1):
@@ -82,17 +87,17 @@ class _Trace:
         if isinstance(track, TransferTrack):
             for transfer in track.transfers:
                 name = f"brings {self._name(transfer.index)}"
-                span = _span(transfer.began_at, transfer.ended_at)
+                span = span_of(transfer.began_at, transfer.ended_at)
                 args = {"nbytes": transfer.nbytes}
-                yield _event("X", name, "transfer", process, thread, **span, args=args)
+                yield event_of("X", name, "transfer", process, thread, **span, args=args)
             return
         for index in track.functions:
-            span = _span(timeline.started_at[index], timeline.ended_at[index])
+            span = span_of(timeline.started_at[index], timeline.ended_at[index])
             code = code_of(timeline.plan, index)
             parent = timeline.parent(index)
             named = {"code": code} | ({} if parent is None else {"parent": str_of(parent)})
             parts = _in_ms(timeline.breakdown(index))
-            yield _event("X", self._name(index), "function", process, thread, **span, args=named | parts)
+            yield event_of("X", self._name(index), "function", process, thread, **span, args=named | parts)
 
     def waits(self) -> Iterator[Event]:
         """Show the waits of each function before it began."""
@@ -157,23 +162,26 @@ class _Trace:
         # An arrow belongs to the slice that its ends are within.
         middle = _microseconds((timeline.started_at[begin] + timeline.ended_at[begin]) / 2)
         began_at = _microseconds(timeline.started_at[end])
-        yield _event("s", name, name, *self._places[begin], ts=middle, id=number)
-        yield _event("f", name, name, *self._places[end], ts=began_at, id=number, bp="e")
+        yield event_of("s", name, name, *self._places[begin], ts=middle, id=number)
+        yield event_of("f", name, name, *self._places[end], ts=began_at, id=number, bp="e")
 
     def _name(self, index: Index) -> str:
         ids = self._timeline.plan.ids
         return str(ids[index]) if index < len(ids) else "constants"
 
 
-def _named(what: str, process: int, thread: int, **args: str | int) -> Event:
+def named(what: str, process: int, thread: int, **args: str | int) -> Event:
+    """Return an event that gives a process or a thread its name or place."""
     return {"ph": "M", "name": what, "pid": process, "tid": thread, "args": args}
 
 
-def _event(phase: str, name: str, category: str, process: int, thread: int, **more: Any) -> Event:
+def event_of(phase: str, name: str, category: str, process: int, thread: int, **more: Any) -> Event:
+    """Return an event of a thread."""
     return {"ph": phase, "name": name, "cat": category, "pid": process, "tid": thread, **more}
 
 
-def _span(began_at: float, ended_at: float) -> dict[str, float]:
+def span_of(began_at: float, ended_at: float) -> dict[str, float]:
+    """Return the fields of a slice for its time."""
     # Both ends are rounded first, so that slices that touch do not overlap by a rounding.
     began_ns, ended_ns = round(began_at * 1e9), round(ended_at * 1e9)
     return {"ts": began_ns / 1000, "dur": (ended_ns - began_ns) / 1000}

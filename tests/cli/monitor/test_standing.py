@@ -15,13 +15,28 @@ from handoff_actors.cli.monitor.standing import (
     function_rows,
     plain_picture,
     run_rows,
+    stage_rows,
     standings,
     summary,
 )
-from handoff_actors.cli.monitor.tables import live_node_table, live_run_table, node_table, run_table
+from handoff_actors.cli.monitor.tables import (
+    live_node_table,
+    live_run_table,
+    live_stage_table,
+    node_table,
+    run_table,
+    stage_table,
+)
 from handoff_actors.cli.node import _ready_line
 from handoff_actors.ids import RunId
-from handoff_actors.wire.messages.members import Advert, RunningFunction, RunProgress, ServedRun, WarmCopies
+from handoff_actors.wire.messages.members import (
+    Advert,
+    RunningFunction,
+    RunProgress,
+    ServedRun,
+    StageProgress,
+    WarmCopies,
+)
 
 #: Sets the title, clears the screen, begins a line of its own and turns what follows around.
 HOSTILE = "\x1b]0;title\x07\x1b[2J\n\u202e"
@@ -200,6 +215,44 @@ def test_progress_of_a_run_is_the_furthest_that_a_node_has_been_told() -> None:
         ("0" * 15 + "1", "nightly", "app", "n0, n1, n2", "2/9, 3 retried, 1 failed, 2 skipped", "3", "0", "0")
     ]
     assert run_rows(members[:1])[0][4] == "?"
+
+
+def streaming(items: int) -> MonitoredNode:
+    stages = [
+        StageProgress(f"s{HOSTILE}", ["n1", f"m{HOSTILE}"], 2, items, 1, 4, 3),
+        StageProgress("'last'", [], 0, 0, 0, 0, 0),
+    ]
+    progress = RunProgress(RunId(1), f"d{HOSTILE}", 2, 0, 0, 0, stages=stages)
+    run = ServedRun(RunId(1), "app", 2, 0, 0, False, f"d{HOSTILE}", progress)
+    return MonitoredNode(ADVERT, is_suspect=False, runs=[run])
+
+
+def test_streams_are_shown_by_their_stages() -> None:
+    members = [streaming(10), streaming(12)]
+
+    assert stage_rows(members) == [
+        (f"s{HOSTILE}", f"d{HOSTILE}", f"n1, m{HOSTILE}", "2", "12, 1 failed", "7"),
+        ("'last'", f"d{HOSTILE}", "", "0", "0", "0"),
+    ]
+    assert run_rows(members)[0][4] == "2 stages"
+    for picture in (
+        plain_picture(members),
+        drawn(stage_table(stage_rows(members))),
+        drawn(live_stage_table(stage_rows(members))),
+    ):
+        assert_harmless(picture, "s", "d", "m")
+    screen = Screen(lambda: None)
+    screen._members = members
+    assert_harmless(drawn(screen._picture()), "s", "m")
+    assert fields(members[1])["runs"][0]["progress"]["stages"][0] == {  # type: ignore[index]
+        "function": f"s{HOSTILE}",
+        "nodes": ["n1", f"m{HOSTILE}"],
+        "workers": 2,
+        "items": 12,
+        "failed": 1,
+        "queued": 4,
+        "with_workers": 3,
+    }
 
 
 def test_json_has_the_names_themselves() -> None:

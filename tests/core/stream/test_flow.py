@@ -308,5 +308,5 @@ def test_value_that_several_stages_take_is_dropped_when_the_last_of_them_is_done
 
 
 def _waiting(stream: StreamMachine, stage: int) -> list[Work]:
-    (queue,) = stream._flow.stages[stage]._queues
+    (queue,) = stream._flow.stages[stage].queues
     return list(queue._works)

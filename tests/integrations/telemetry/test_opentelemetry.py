@@ -51,6 +51,9 @@ class Spans:
         )
         return span
 
+    def all(self) -> list[ReadableSpan]:
+        return list(self._exporter.get_finished_spans())
+
     def forget(self) -> None:
         self._exporter.clear()
 
@@ -264,3 +267,31 @@ print(Continued(max, as_list=False)({"traceparent": "x"}, 0, 3, 5))
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
     assert done.stdout == "5\n"
+
+
+async def test_workers_of_stages_have_spans_for_as_long_as_they_take_items(
+    session: handoff.Session, spans: Spans
+) -> None:
+    dag = handoff.DAG("stream")
+    number = dag.call(None, type="input", id="number")
+    dag.call(abs, number, id="positive", parallelism=2)
+    with spans.within("request"):
+        async with session.stream(dag) as pipeline:
+            assert await pipeline.call(-1) == 1
+
+    run = spans.named("handoff run")
+    workers = [span for span in spans.all() if span.name == "stage positive"]
+    assert sorted(attribute(span, "worker") for span in workers) == [0, 1]  # type: ignore[type-var]
+    assert {parent_of(span) for span in workers} == {run.context.span_id}
+    assert {attribute(span, "reason") for span in workers} == {"it is not needed any more"}
+
+
+async def test_functions_of_open_runs_have_no_spans_and_harm_no_callback(
+    session: handoff.Session, spans: Spans
+) -> None:
+    seen: list[handoff.RunEvent] = []
+    async with session.open_run(on_event=seen.append) as run:
+        assert await run.call(abs, -1) == 1
+
+    assert [event.kind for event in seen if event.kind == "completed"] == ["completed"]
+    assert spans.count() == 1

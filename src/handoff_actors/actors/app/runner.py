@@ -106,6 +106,8 @@ class RunnerActor:
         self.view = machine.view
         self.printing: OutputSink | None = None
         self.host = self._host = host
+        #: Hears of each change; None: nobody does.
+        self.on_event = on_event
         self._observer = None if on_event is None else Observer(self.view, on_event)
         self._on_result = on_result
         self._loop = asyncio.get_running_loop()

@@ -16,8 +16,20 @@ from rich.live import Live
 from rich.text import Text
 
 from handoff_actors.actors.node.cluster_monitor import MonitoredNode
-from handoff_actors.cli.monitor.standing import complaints, function_rows, kept_objects, standings, summary
-from handoff_actors.cli.monitor.tables import live_function_table, live_node_table, live_run_table
+from handoff_actors.cli.monitor.standing import (
+    complaints,
+    function_rows,
+    kept_objects,
+    stage_rows,
+    standings,
+    summary,
+)
+from handoff_actors.cli.monitor.tables import (
+    live_function_table,
+    live_node_table,
+    live_run_table,
+    live_stage_table,
+)
 from handoff_actors.report.table import count
 
 #: Lines that a table takes beside its rows.
@@ -26,7 +38,7 @@ _FRAME_LINES: Final = 4
 _TEXT_LINES: Final = 2
 _LEAST_ROWS: Final = 1
 _MOST_LINES: Final = 3
-#: Lines of the terminal for each function that reports progress.
+#: Lines of the terminal for each stage, and for each function that reports progress.
 _HEIGHT_PER_FUNCTION: Final = 5
 
 
@@ -81,8 +93,11 @@ class Screen:
             return Text("looking...")
         nodes, runs = self._members, list(standings(self._members).items())
         lines = [*complaints(nodes), *kept_objects(nodes)][:_MOST_LINES]
-        functions = function_rows(nodes)[: self._console.height // _HEIGHT_PER_FUNCTION]
-        used = _TEXT_LINES + len(lines) + (_FRAME_LINES + len(functions) if functions else 0)
+        most = self._console.height // _HEIGHT_PER_FUNCTION
+        stages, functions = stage_rows(nodes)[:most], function_rows(nodes)[:most]
+        used = (
+            _TEXT_LINES + len(lines) + sum(_FRAME_LINES + len(rows) for rows in (stages, functions) if rows)
+        )
         room = self._console.height - used - _FRAME_LINES * (2 if runs else 1)
         shown_runs = min(len(runs), max(_LEAST_ROWS, room - len(nodes), room // 3))
         shown_nodes = min(len(nodes), max(_LEAST_ROWS, room - shown_runs))
@@ -91,6 +106,7 @@ class Screen:
             live_node_table(nodes[:shown_nodes]),
             *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
             *([live_run_table(runs[:shown_runs])] if runs else []),
+            *([live_stage_table(stages)] if stages else []),
             *([live_function_table(functions)] if functions else []),
             Text(_help(len(nodes) - shown_nodes, len(runs) - shown_runs), style="dim"),
         )

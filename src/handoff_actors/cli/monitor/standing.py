@@ -29,6 +29,8 @@ NODE_COLUMNS: Row = (
 )
 RUN_COLUMNS: Row = ("run", "dag", "of", "nodes", "done", "running", "queued", "stored bytes")
 
+STAGE_COLUMNS: Row = ("stage", "run", "nodes", "workers", "items", "queued")
+
 FUNCTION_COLUMNS: Row = ("function", "run", "node", "done")
 
 
@@ -89,6 +91,23 @@ def function_rows(members: Sequence[MonitoredNode]) -> list[Row]:
     ]
 
 
+def stage_rows(members: Sequence[MonitoredNode]) -> list[Row]:
+    """A row for each stage of the streams that some node serves, under STAGE_COLUMNS."""
+    return [
+        (
+            stage.label,
+            standing.dag_name or run,
+            ", ".join(stage.nodes),
+            str(stage.workers),
+            f"{stage.items}{f', {stage.failed} failed' if stage.failed else ''}",
+            str(stage.queued + stage.with_workers),
+        )
+        for run, standing in standings(members).items()
+        if standing.progress is not None
+        for stage in standing.progress.stages
+    ]
+
+
 def standings(members: Sequence[MonitoredNode]) -> dict[str, RunStanding]:
     """Sum up every run that some node serves, by its name."""
     found: dict[str, RunStanding] = {}
@@ -133,13 +152,14 @@ def plain(columns: Row, rows: Sequence[Row]) -> str:
 
 
 def plain_picture(members: Sequence[MonitoredNode]) -> str:
-    """Format all nodes, what is wrong with them, what workers keep, all runs, and functions that report progress, if any, as text."""
-    runs, functions = run_rows(members), function_rows(members)
+    """Format nodes, what is wrong with them, what workers keep, runs, and stages and functions with their progress, if any, as text."""
+    runs, stages, functions = run_rows(members), stage_rows(members), function_rows(members)
     lines = [*complaints(members), *kept_objects(members)]
     pictures = [
         plain(NODE_COLUMNS, node_rows(members)),
         *(["\n".join(lines)] if lines else []),
         *([plain(RUN_COLUMNS, runs)] if runs else []),
+        *([plain(STAGE_COLUMNS, stages)] if stages else []),
         *([plain(FUNCTION_COLUMNS, functions)] if functions else []),
     ]
     return "\n\n".join(pictures)
@@ -207,9 +227,11 @@ def run_name(served: ServedRun) -> str:
 
 
 def progress_text(progress: RunProgress | None) -> str:
-    """The functions of a run that are done, as "412/1000, 3 retried"; "?" if that is not known yet."""
+    """The functions of a run that are done, as "412/1000, 3 retried"; "?" if that is not known yet. Of a stream: how many stages it has."""
     if progress is None:
         return "?"
+    if progress.stages:
+        return count(len(progress.stages), "stage")
     retried = f", {progress.retried} retried" if progress.retried else ""
     failed = f", {progress.failed} failed" if progress.failed else ""
     skipped = f", {progress.skipped} skipped" if progress.skipped else ""
@@ -254,13 +276,25 @@ def _run_fields(served: ServedRun) -> dict[str, object]:
     }
 
 
-def _progress_fields(progress: RunProgress) -> dict[str, int]:
+def _progress_fields(progress: RunProgress) -> dict[str, object]:
     return {
         "functions": progress.functions,
         "done": progress.done,
         "retried": progress.retried,
         "failed": progress.failed,
         "skipped": progress.skipped,
+        "stages": [
+            {
+                "function": stage.label,
+                "nodes": stage.nodes,
+                "workers": stage.workers,
+                "items": stage.items,
+                "failed": stage.failed,
+                "queued": stage.queued,
+                "with_workers": stage.with_workers,
+            }
+            for stage in progress.stages
+        ],
     }
 
 
@@ -268,7 +302,12 @@ def _furthest(one: RunProgress | None, other: RunProgress | None) -> RunProgress
     """Choose the later of two, as the same client has told them to two nodes."""
     if one is None or other is None:
         return one or other
-    return max(one, other, key=lambda progress: (progress.done, progress.failed, progress.retried))
+    return max(one, other, key=_how_far)
+
+
+def _how_far(progress: RunProgress) -> tuple[int, ...]:
+    items = sum(stage.items for stage in progress.stages)
+    return progress.done, progress.failed, progress.retried, items
 
 
 def _node_row(member: MonitoredNode) -> Row:

@@ -12,6 +12,7 @@ from handoff_actors.cli.monitor.standing import (
     FUNCTION_COLUMNS,
     NODE_COLUMNS,
     RUN_COLUMNS,
+    STAGE_COLUMNS,
     Row,
     RunStanding,
     node_name,
@@ -36,6 +37,7 @@ _TEXTS = {
     "nodes",
     "done",
     "function",
+    "stage",
     "node",
 }
 _GIVE_WAY = {"spare of offered", "of", "nodes"}
@@ -50,6 +52,11 @@ def node_table(members: Sequence[MonitoredNode]) -> Table:
 def run_table(members: Sequence[MonitoredNode]) -> Table:
     """Make the full table of runs."""
     return _filled(Table(), RUN_COLUMNS, run_rows(members), is_cut=False)
+
+
+def stage_table(rows: Sequence[Row]) -> Table:
+    """Make the full table of stages of streams."""
+    return _filled(Table(), STAGE_COLUMNS, rows, is_cut=False)
 
 
 def live_node_table(members: Sequence[MonitoredNode]) -> Table:
@@ -75,6 +82,11 @@ def live_run_table(runs: Sequence[tuple[str, RunStanding]]) -> Table:
         for run, it in runs
     ]
     return _filled(Table(box=box.SIMPLE), columns, rows, is_cut=True)
+
+
+def live_stage_table(rows: Sequence[Row]) -> Table:
+    """Make a table of stages of streams, a line for each."""
+    return _filled(Table(box=box.SIMPLE), STAGE_COLUMNS, rows, is_cut=True)
 
 
 def live_function_table(rows: Sequence[Row]) -> Table:

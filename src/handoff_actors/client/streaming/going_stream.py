@@ -4,6 +4,8 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.streams.stream_actor import StreamActor
 from handoff_actors.actors.app.streams.stream_host import StreamHost
@@ -15,13 +17,14 @@ from handoff_actors.client.streaming.inputs import EncodedItem
 from handoff_actors.client.streaming.lanes import Lanes
 from handoff_actors.client.streaming.outlet import Outlet, fresh
 from handoff_actors.client.streaming.push_queue import PushQueue
-from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation, explain, report_on
+from handoff_actors.client.streaming.stage_events import StageEvents
 from handoff_actors.client.streaming.untaken import Untaken
 from handoff_actors.core.nodes import NodeDown, NodeUp
 from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
+    ItemObserved,
     ModulesAdded,
     NodeLeaving,
     OwnerGone,
@@ -29,12 +32,15 @@ from handoff_actors.core.stream.events import (
     StreamResult,
     Taken,
     Vertex,
+    WorkerObserved,
 )
+from handoff_actors.core.stream.explain import ItemExplanation
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import AllocationError, HandoffError
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.ids import Resources
+from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation, explain, report_on
 
 
 class GoingStream:
@@ -53,6 +59,9 @@ class GoingStream:
         self.machine = StreamMachine(plan, options)
         self._runner = runner = run.runner
         self._lanes = Lanes(plan, run)
+        self._events = None
+        if runner.on_event is not None:
+            self._events = StageEvents(self.machine.view, runner.plan.dag_id, runner.on_event)
         self.actor = StreamActor(
             runner.run, self.machine, runner.values, INLINE_LIMIT, host, self._lanes, self
         )
@@ -73,8 +82,8 @@ class GoingStream:
         self._look: asyncio.TimerHandle | None = None
         #: By owner: results that were taken, which the machine has yet to be told.
         self._taken: dict[int, int] = {}
-        self._in_flight = options.in_flight
-        self._began_at = clock()
+        #: When all stages took items, on the clock of the machine.
+        self.began_at = clock()
         self._is_draining = False
         self._ended = asyncio.Event()
 
@@ -82,6 +91,8 @@ class GoingStream:
 
     async def start(self) -> None:
         """Start all stages, and wait until they take items. Raises the error of the first that can't."""
+        if self._events is not None:
+            self._events.start()
         self.actor.start()
         self._starting = self._lanes.begin()
         while self._starting:
@@ -91,6 +102,7 @@ class GoingStream:
                 self._started.result()
             elif len(self._starting) == missing:
                 check_capacity(self._needs, self._offers())
+        self.began_at = clock()
 
     def node_event(self, event: NodeUp | NodeDown) -> None:
         """Take note that a node drains or is gone. Its workers start elsewhere, if there is room for all in time."""
@@ -137,6 +149,8 @@ class GoingStream:
         """End at once. Whoever waits gets the error."""
         self._end(error)
         self.actor.close()
+        if self._events is not None:
+            self._events.end()
         if self._look is not None:
             self._look.cancel()
 
@@ -158,11 +172,19 @@ class GoingStream:
         """Explain each worker of each stage."""
         by_id = {each.function_id: each for each in self._runner.explain()}
         starts = {key: by_id[own] for key, own in self._lanes.ids.items() if own in by_id}
-        return explain(self.machine, starts)
+        return explain(self.machine.view, starts)
+
+    def explain_item(self, number: int) -> ItemExplanation:
+        """Explain one item."""
+        self.actor.hand_over()
+        explanation = self.machine.view.explain(number)
+        if self._error is not None and explanation.state == "in flight":
+            return replace(explanation, reason=f"the pipeline has ended: {self._error}")
+        return explanation
 
     def report(self) -> PipelineReport:
         """Report on the stages."""
-        return report_on(self.machine, clock() - self._began_at, self._in_flight)
+        return report_on(self.machine.view, self.began_at, clock())
 
     @property
     def has_room(self) -> bool:
@@ -275,6 +297,11 @@ class GoingStream:
         outlet = self._outlets.get(owner)
         if outlet is not None:
             outlet.items_out(count)
+
+    def observed(self, seen: ItemObserved | WorkerObserved) -> None:
+        """See StreamListener."""
+        if self._events is not None:
+            self._events.observed(seen)
 
     def room_freed(self) -> None:
         """See StreamListener."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from handoff_actors.client.growing.open_run import OpenRun
 from handoff_actors.client.hub import Hub
@@ -14,11 +16,16 @@ from handoff_actors.client.streaming.going_stream import GoingStream
 from handoff_actors.client.streaming.inputs import StreamInputs
 from handoff_actors.client.streaming.items import StreamItems
 from handoff_actors.client.streaming.outlet import Arrival
-from handoff_actors.client.streaming.report import PipelineReport, WorkerExplanation
 from handoff_actors.client.streaming.settings import StreamSettings
 from handoff_actors.client.streaming.source_map import mapped
+from handoff_actors.core.stream.explain import ItemExplanation
+from handoff_actors.display.display import display
+from handoff_actors.display.progress import ProgressDisplay
+from handoff_actors.display.run_display import until_written
+from handoff_actors.display.stream_snapshot import StreamProgressView
 from handoff_actors.errors import HandoffError, ItemError
 from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation
 from handoff_actors.skip import SKIP
 from handoff_actors.text import repr_of, type_name_of
 
@@ -69,11 +76,17 @@ class Pipeline:
 
     def _begin(self) -> GoingStream:
         settings = self._settings
-        stream = GoingStream(
-            self._plan, settings.of_machine(), self._run, self._hub, settings.allocation_timeout
-        )
+        options = settings.of_machine(is_observed=self._run.runner.on_event is not None)
+        stream = GoingStream(self._plan, options, self._run, self._hub, settings.allocation_timeout)
         self._stream = stream
-        self._hub.runs.add_stream(self._run.runner.run, stream.actor.stage_said, stream.node_event)
+        wanted = self._hub.runs.shows_progress if settings.progress is None else settings.progress
+        self._progress = ProgressDisplay(
+            partial(StreamProgressView, stream.machine.view, self._plan.dag_id), wanted
+        )
+        self._progress.start()
+        self._hub.runs.add_stream(
+            self._run.runner.run, stream.actor.stage_said, stream.node_event, stream.machine.view
+        )
         return stream
 
     @inside_hidden
@@ -111,11 +124,21 @@ class Pipeline:
         if self._stream is not None:
             self._stream.close(error)
             self._hub.runs.remove_stream(self._run.runner.run)
-        if is_drained:
-            await self._run.__aexit__(None, None, None)
-            await self._run.release()
-        else:
-            await self._run.__aexit__(type(error), error, None)
+        try:
+            if is_drained:
+                await self._run.__aexit__(None, None, None)
+                await self._run.release()
+            else:
+                await self._run.__aexit__(type(error), error, None)
+        finally:
+            if self._stream is not None:
+                await self._end_progress(error, is_drained=is_drained)
+
+    async def _end_progress(self, error: HandoffError, *, is_drained: bool) -> None:
+        is_cancelled = isinstance(error.__cause__, asyncio.CancelledError)
+        is_shown = self._progress.end("done" if is_drained else "cancelled" if is_cancelled else "failed")
+        if is_shown and not display.is_idle:
+            await until_written()
 
     def _renew_workers(self) -> None:
         if self._stream is not None:
@@ -262,9 +285,32 @@ class Pipeline:
         """
         return self._going().watermark
 
-    def explain(self) -> list[WorkerExplanation]:
-        """Explain where each worker of each stage is, and what it waits for."""
-        return self._going().explain()
+    def to_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write a trace of when the workers of stages were busy, to be opened in Perfetto. See `Run.to_trace`.
+
+        It has the latest 10,000 spans of all workers, which are made of items that follow one another closely.
+
+        :param path: File to write.
+        :raises OSError: The file can't be written.
+        """
+        # Few programs want one, and no other would need what this imports.
+        from handoff_actors.report.pipeline_trace import write_pipeline_trace  # noqa: PLC0415
+
+        stream = self._going()
+        write_pipeline_trace(stream.machine.view, self._plan.dag_id, stream.began_at, path)
+
+    @overload
+    def explain(self) -> list[WorkerExplanation]: ...
+    @overload
+    def explain(self, number: int) -> ItemExplanation: ...
+    def explain(self, number: int | None = None) -> list[WorkerExplanation] | ItemExplanation:
+        """Explain where each worker of each stage is, and what it waits for; or where an item is and why, or how it has ended.
+
+        :param number: The number that `push` has returned for the item, or that its `ItemError` has.
+        """
+        with InsideHidden():
+            stream = self._going()
+            return stream.explain() if number is None else stream.explain_item(number)
 
 
 def _reason_of(error: BaseException | None) -> HandoffError:

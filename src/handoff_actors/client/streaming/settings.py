@@ -29,6 +29,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
     nodes: Collection[str] | None
     allocation_timeout: float
     on_event: OnEvent | None
+    progress: bool | None
     output: OutputOption
     env_vars: Mapping[str, str] | None
     working_dir: str | PurePath | None
@@ -61,7 +62,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
             env_vars=self.env_vars, working_dir=self.working_dir, modules_by_value=self.modules_by_value,
         )  # fmt: skip
 
-    def of_machine(self) -> StreamOptions:
+    def of_machine(self, *, is_observed: bool) -> StreamOptions:
         """The options as the machine takes them."""
         return StreamOptions(
             in_flight=self.in_flight,
@@ -69,6 +70,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
             ordered=self.ordered,
             join_timeout_s=self.join_timeout,
             max_retries=self.max_retries,
+            is_observed=is_observed,
         )
 
 

@@ -99,6 +99,7 @@ class Draining:
         """Note that `finish` has given all its results, or has failed."""
         if failure is not None:
             failure = replace(blamed(failure, work), reason=f"its finish failed: {failure.reason}")
+            self._flow.observing.item_failed(self._flow.next_number, failure)
             self.gave(work, StageEnd(work.number, failure))
         self._finishing.discard(work.number)
         assert work.results is not None

@@ -1,7 +1,7 @@
 """The events and effects of a stream's machine."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -302,6 +302,35 @@ class StreamDrained(Struct, frozen=True):
     """All results have been taken, and all stages are closed."""
 
 
+#: An item is tried again, or has failed for good.
+ItemChange: TypeAlias = Literal["retried", "failed"]
+
+
+class ItemObserved(Struct, frozen=True):
+    """For `on_event`: an attempt at an item has failed."""
+
+    change: ItemChange
+    number: int
+    #: None: the stream itself, where the results are joined.
+    stage: Vertex | None
+    #: "": none, or it is not known.
+    node: str
+    attempt: int
+    #: As of `ItemFailure`.
+    failure_kind: str
+    reason: str
+
+
+class WorkerObserved(Struct, frozen=True):
+    """For `on_event`: a worker of a stage takes items, or no more of them, for this reason."""
+
+    stage: Vertex
+    lane: int
+    node: str
+    is_up: bool
+    reason: str = ""
+
+
 StreamEffect = (
     SendToStage
     | StartLane
@@ -312,4 +341,6 @@ StreamEffect = (
     | PushRoomFreed
     | StreamFailed
     | StreamDrained
+    | ItemObserved
+    | WorkerObserved
 )

@@ -1,7 +1,7 @@
 """Moves outcomes along the edges of a stream's graph: to joins, into order, to the queues of stages, and to the results."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from handoff_actors.core.stream.chunks import is_chain, part, size_of
@@ -21,6 +21,8 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.joining import Join
 from handoff_actors.core.stream.keys import Key
+from handoff_actors.core.stream.losses import blamed, retry_of
+from handoff_actors.core.stream.observing import StreamObserving
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.results import ItemResults, PushedItem, result_of, values_of
 from handoff_actors.core.stream.scope import Scope
@@ -55,13 +57,7 @@ class Flow:
 
     def __init__(self, plan: StreamPlan, options: StreamOptions) -> None:
         self.stages = {
-            vertex.number: StreamStage(
-                vertex,
-                options.max_retries,
-                options.in_flight,
-                ordered=options.ordered,
-                gives_keys=_gives_keys(vertex, plan),
-            )
+            vertex.number: StreamStage(vertex, options, gives_keys=_gives_keys(vertex, plan))
             for vertex in plan.vertices
             if not vertex.is_input
         }
@@ -92,6 +88,7 @@ class Flow:
         self._next_work = 1
         #: The number of the next item that is pushed, or given by `finish`.
         self.next_number = 0
+        self.observing = StreamObserving(is_on=options.is_observed)
         self._out: list[ItemOut] = []
 
     def _edges_of(self, vertex: StreamVertex, plan: StreamPlan) -> list[_Edge]:
@@ -159,6 +156,7 @@ class Flow:
                     self.values.release(outcome)
                 stage = None if target == OUTPUT else target
                 failure = ItemFailure("join_timeout", b"", "not all of its inputs came in time", stage=stage)
+                self.observing.item_failed(key[0], failure)
                 self.end(scope, len(arrived) - 1)
                 self._pass(target, (key, None, (failure,), None, scope), now)
 
@@ -262,11 +260,27 @@ class Flow:
             self.end(work.results)
         self.end(work.scope)
 
+    def work_failed(self, work: Work, failure: ItemFailure) -> None:
+        """Pass on that an item has failed for good at a stage."""
+        blamed_one = blamed(failure, work)
+        work.is_suspect = False
+        if not work.is_made_again:
+            self.observing.item_failed(work.key[0], blamed_one)
+        self.work_ended(work, blamed_one)
+
+    def is_tried_again(self, work: Work, failure: ItemFailure) -> bool:
+        """Count a failure, and tell whether the item is tried again."""
+        is_tried_again = retry_of(work, failure, self.stages[work.stage])
+        if is_tried_again:
+            self.observing.item_retried(work.key[0], work.stage, failure, work.failures)
+        return is_tried_again
+
     def refused_by_loss(self, work: Work) -> None:
         """Pass on that an item can't be worked on, as a value that it takes is lost for good."""
         values = map(self.values.current, work.values)
         failure = next((value for value in values if isinstance(value, ItemFailure)), None)
         assert failure is not None
+        self.observing.item_failed(work.key[0], failure)
         self.work_ended(work, failure)
 
     def work_of_finish(self, stage: Vertex) -> Work:
@@ -343,6 +357,8 @@ class Flow:
             else:
                 # What stands for it later is found by the one that was first.
                 values[sink] = value if isinstance(value, Stored) and isinstance(now, Stored) else now
+        if failure is not None:
+            self.observing.item_failed(result.number, failure)
         return StreamResult(result.number, failure or values)
 
     def took(self, results: Sequence[tuple[StreamResult, Scope]]) -> None:
@@ -372,6 +388,21 @@ class Flow:
             and not any(map(len, self._joins.values()))
             and not any(map(len, self._sequencers.values()))
         )
+
+    # --- For explanations ---------------------------------------------------------------------------------------
+
+    def joining(self, number: int) -> Iterator[tuple[Vertex, list[Vertex]]]:
+        """Find the joins in which parts of an item wait, each with the producers that have not given theirs."""
+        for target, join in self._joins.items():
+            producers = self._sinks if target == OUTPUT else self.stages[target].vertex.producers
+            for missing in join.missing(number):
+                yield target, [producers[position] for position in missing]
+
+    def ordering(self, number: int) -> Iterator[tuple[Vertex, int]]:
+        """Find the stages that parts of an item wait before for their turn, each with the item whose turn it is."""
+        for target, sequencer in self._sequencers.items():
+            if sequencer.holds(number):
+                yield target, sequencer.next_number
 
 
 def _gives_keys(vertex: StreamVertex, plan: StreamPlan) -> bool:

@@ -1,6 +1,7 @@
 """Brings together what the producers of a vertex give for the same item."""
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -71,6 +72,12 @@ class Join:
     def _is_waiting(self, name: _Name) -> bool:
         partial = self._partial.get(name)
         return partial is not None and not partial.is_timed_out
+
+    def missing(self, number: int) -> Iterator[list[int]]:
+        """Find the parts of an item that wait here. Gives, for each of them, the positions of which nothing has come."""
+        for (key, _), partial in self._partial.items():
+            if key[0] == number and not partial.is_timed_out:
+                yield [place for place, outcome in enumerate(partial.outcomes) if outcome is None]
 
     @property
     def wake_at(self) -> float | None:

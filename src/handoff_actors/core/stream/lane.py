@@ -4,10 +4,23 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from handoff_actors.core.stream.events import ItemChunk, ItemOutcome, LanePlace, SendToStage, Stored
+from handoff_actors.core.stream.events import ItemChunk, ItemOutcome, LanePlace, SendToStage, Stored, Vertex
 from handoff_actors.core.stream.work import Work
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
+
+
+class BusySpan(Struct):
+    """A time in which a worker of a stage was busy, with items that it has ended."""
+
+    stage: Vertex
+    lane: int
+    node: str
+    began_at: float
+    ended_at: float
+    #: The time that the code took; more than the span where it worked on several items at once.
+    busy_s: float
+    items: int
 
 
 class Lane(Struct, eq=False):
@@ -42,6 +55,8 @@ class Lane(Struct, eq=False):
     delivered: int = -1
     rows: list[ToStage] = field(default_factory=list)
     needs: list[Stored] = field(default_factory=list)
+    #: The time in which it was busy last.
+    span: BusySpan | None = None
 
     @property
     def node(self) -> str:
@@ -142,7 +157,7 @@ class Lane(Struct, eq=False):
         works = list(self.outstanding.values())
         self.outstanding.clear()
         self.held = self.suspects = 0
-        self.place = self.deadline = self.idle_since = None
+        self.place = self.deadline = self.idle_since = self.span = None
         self.has_replaced_state = self.was_up = self.is_stopping = self.is_moving = False
         self.rows, self.needs = [], []
         return works

@@ -12,6 +12,7 @@ At most `in_flight` items are between `push` and whoever takes their results, an
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from handoff_actors.core.stream.activity import Activity
 from handoff_actors.core.stream.back_pressure import BackPressure
 from handoff_actors.core.stream.chunks import CHUNKS_IN_FLIGHT, MOST_ITEMS, chunk_of, groups_of, runs_of
 from handoff_actors.core.stream.draining import Draining, close
@@ -44,12 +45,13 @@ from handoff_actors.core.stream.events import (
     StreamEvent,
     Taken,
 )
+from handoff_actors.core.stream.explain import ItemExplainer
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import blamed, retry_of
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.stage_workers import StageWorkers
+from handoff_actors.core.stream.view import StreamView
 from handoff_actors.core.stream.work import Work
 from handoff_actors.graph.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import GenerateMore
@@ -69,6 +71,11 @@ class StreamMachine:
         self._has_join_timeout = options.join_timeout_s is not None
         self._workers = StageWorkers(self._flow, self._draining)
         self._most_in_chunk = max(1, min(MOST_ITEMS, options.in_flight // CHUNKS_IN_FLIGHT))
+
+        self._activity = Activity()
+        explainer = ItemExplainer(plan, self._flow, self._gate)
+        #: For reports and displays.
+        self.view = StreamView(self._flow, options, explainer, self._activity)
         self._was_full = False
         #: The stream was given up: its values go with its run.
         self._is_given_up = False
@@ -166,7 +173,7 @@ class StreamMachine:
 
     @property
     def stages(self) -> Iterable[StreamStage]:
-        """The stages, for reports."""
+        """The stages."""
         return self._flow.stages.values()
 
     # --- Events -------------------------------------------------------------------------------------------------
@@ -229,6 +236,7 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.ends))
+        self._activity.worked(stage.number, lane, event.seconds, len(event.ends), now)
         again: list[Work] = []
         for end in event.ends:
             work, outcome = lane.let_go(end.number), end.outcome
@@ -246,9 +254,11 @@ class StreamMachine:
     ) -> bool:
         """Pass on what an item, or a chunk, has come to. False if it is to be tried again."""
         if isinstance(outcome, ItemFailure):
-            if retry_of(work, outcome, stage):
+            if self._flow.is_tried_again(work, outcome):
+                stage.ended -= 1
                 return False
-            outcome = blamed(outcome, work)
+            self._flow.work_failed(work, outcome)
+            return True
         work.is_suspect = False
         self._flow.work_ended(work, outcome, keys)
         return True
@@ -262,6 +272,7 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.outcomes))
+        self._activity.worked(stage.number, lane, event.seconds, len(event.outcomes), now)
         lane.answered(work)
         again: list[Work] = []
         for outcome, count in runs_of(event.outcomes):
@@ -288,6 +299,7 @@ class StreamMachine:
             return
         lane.has_replaced_state = lane.has_replaced_state or event.has_replaced_state
         stage.learn(event.seconds, len(event.results))
+        self._activity.worked(stage.number, lane, event.seconds, len(event.results), now)
         lane.answered(work)
         if work.is_made_again:
             self._result_made_again(work, event, lane, stage, now)
@@ -323,22 +335,24 @@ class StreamMachine:
             self._flow.work_ended(work, event.results[0].outcome)
             if not event.is_end:
                 lane.rows.append(GenerateMore(work.number, 0))
-        elif event.failure is not None and retry_of(work, event.failure, stage):
+        elif event.failure is not None and self._flow.is_tried_again(work, event.failure):
             stage.retry([work], now)
         else:
             lost = ItemFailure("lost", b"", "the generator gives fewer results than before")
-            self._flow.work_ended(work, blamed(event.failure or lost, work))
+            self._flow.work_failed(work, event.failure or lost)
 
     def _generator_ended(
         self, work: Work, failure: ItemFailure | None, stage: StreamStage, now: float
     ) -> None:
         if work.is_finish:
             self._draining.ended(work, failure)
-        elif failure is not None and retry_of(work, failure, stage):
+        elif failure is None:
+            work.is_suspect = False
+            self._flow.work_ended(work, SKIPPED)
+        elif self._flow.is_tried_again(work, failure):
             stage.retry([work], now)
         else:
-            work.is_suspect = False
-            self._flow.work_ended(work, SKIPPED if failure is None else blamed(failure, work))
+            self._flow.work_failed(work, failure)
 
     def _input_lost(self, event: InputLost, now: float) -> None:
         stage, lane = self._workers.at(event.place)
@@ -368,6 +382,8 @@ class StreamMachine:
             if message.needs:
                 self._flow.values.sent(message.needs, message.place.node)
         effects, self._workers.effects = self._workers.effects, []
+        if self._options.is_observed:
+            effects += self._flow.observing.take()
         effects += sent
         effects += out
         dropped = self._flow.values.take_dropped()

@@ -18,3 +18,5 @@ class StreamOptions(Struct, frozen=True):
     join_timeout_s: float | None = None
     #: Further tries of an item whose code has raised, for stages that don't say themselves.
     max_retries: int = 0
+    #: Tell of items that fail, and of workers that come and go.
+    is_observed: bool = False

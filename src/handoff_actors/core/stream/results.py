@@ -198,6 +198,29 @@ class ItemResults:
         if not owner.in_flight:
             del self._owners[item.owner]
 
+    # --- For explanations ---------------------------------------------------------------------------------------
+
+    def item_of(self, number: int) -> PushedItem | None:
+        """Find the item of a push, or the chunk that it is in; None if it is not in flight."""
+        item = self.items.get(number)
+        if item is not None:
+            return item
+        return next((each for each in self.items.values() if 0 <= number - each.number < each.size), None)
+
+    def held_up(self, item: PushedItem) -> list[int]:
+        """Find the item that holds up results of this one: an earlier one, or itself where an earlier result is missing."""
+        if item.ready:
+            return [self._owners[item.owner].items[0].number]
+        return [item.number] if item.order is not None and len(item.order) else []
+
+    def is_made_again(self, item: PushedItem, number: int) -> bool:
+        """True if a value of an item's result that would be handed out is being made again."""
+        return any(_is_of(result, number) for result, _ in self._owners[item.owner].pending)
+
+    def is_untaken(self, item: PushedItem, number: int) -> bool:
+        """True if a result of an item has been handed out, and not been taken."""
+        return any(_is_of(result, number) for result, _ in self._owners[item.owner].untaken)
+
     @property
     def oldest(self) -> int:
         """The number of the oldest item that is in flight, if there is any."""
@@ -205,6 +228,10 @@ class ItemResults:
         while self.items and self._oldest not in self.items:
             self._oldest += 1
         return self._oldest
+
+
+def _is_of(result: StreamResult, number: int) -> bool:
+    return result.number <= number < result.number + result.size
 
 
 def divided(result: StreamResult, count: int) -> tuple[StreamResult, StreamResult]:

@@ -22,6 +22,15 @@ class Sequencer(Generic[EntryT]):
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def next_number(self) -> int:
+        """The number of the item whose turn it is."""
+        return self._next[0]
+
+    def holds(self, number: int) -> bool:
+        """True if a part of an item waits for its turn."""
+        return any(position[0] == number for position in self._held)
+
     def add(self, key: Key, count: int | None, entry: EntryT | None, items: int = 1) -> list[EntryT]:
         """Take an item, a chunk of so many items, or a closing, and give all that are in order now.
 

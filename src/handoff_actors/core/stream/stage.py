@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from handoff_actors.core.stream.events import ItemOutcome, Stored
 from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.pauses import Pauses
 from handoff_actors.core.stream.work import Work
 from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values, is_lost
@@ -38,14 +39,12 @@ IDLE_S: Final = 10.0
 class StreamStage:
     """A stage's queue and workers."""
 
-    def __init__(
-        self, vertex: StreamVertex, max_retries: int, window: int, *, ordered: bool, gives_keys: bool = False
-    ) -> None:
+    def __init__(self, vertex: StreamVertex, options: StreamOptions, *, gives_keys: bool) -> None:
         """`gives_keys`: its results go to a stage that takes them by key."""
         function = vertex.function
         self.vertex = vertex
         self.number = vertex.number
-        self.max_retries = max_retries if function.max_retries is None else function.max_retries
+        self.max_retries = options.max_retries if function.max_retries is None else function.max_retries
         least, most = _bounds(function.parallelism)
         is_async = vertex.is_async and not vertex.is_generator
         self.concurrency = vertex.concurrency
@@ -57,12 +56,11 @@ class StreamStage:
         self.most = 1 if is_async else most
         self.lanes = [Lane(number) for number in range(self.least)]
         self.seconds: float | None = None
-        #: Items that have ended here, and the seconds that the code took for them.
+        #: Items that have ended here.
         self.ended = 0
-        self.busy_s = 0.0
         #: The size of a result of a generator; None: there was none.
         self.result_nbytes: float | None = None
-        self._window = window
+        self._window = options.in_flight
         self._timeout_s = function.timeout
         #: Several items may be one to it, for which its code is called one after the other.
         self.takes_chunks = not gives_keys and _takes_chunks(vertex)
@@ -70,16 +68,16 @@ class StreamStage:
         self._batch_timeout_s = function.batch_timeout
         #: Items that no worker has been given.
         self.waiting = 0
-        self._queues = [WorkQueue() for _ in range(self.least if self.is_keyed else 1)]
+        self.queues = [WorkQueue() for _ in range(self.least if self.is_keyed else 1)]
         self._waits_since: float | None = None
         self._filled_at = 0.0
         self.may_grow = self.least < self.most
-        self._pauses = Pauses(function.retry_backoff)
+        self.pauses = Pauses(function.retry_backoff)
         has_times = self._timeout_s is not None or function.retry_backoff is not None
         #: There is ever anything that is due at a time.
         self.may_wake = has_times or self.is_batched or self.may_grow
         #: Those that come behind an item which is to be tried again wait for it.
-        self._keeps_order = self.is_keyed or (ordered and self.is_in_order)
+        self._keeps_order = self.is_keyed or (options.ordered and self.is_in_order)
 
     @property
     def is_in_order(self) -> bool:
@@ -97,11 +95,11 @@ class StreamStage:
     @property
     def is_empty(self) -> bool:
         """True if no item waits here or is being worked on."""
-        return not (self.waiting or self._pauses or self.is_busy)
+        return not (self.waiting or self.pauses or self.is_busy)
 
     def may_go_on(self, gate: Gate) -> bool:
         """True if an item may come out of here before any item of another stage has gone on."""
-        return self.is_busy or bool(self._pauses) or any(queue.bring_forward(gate) for queue in self._queues)
+        return self.is_busy or bool(self.pauses) or any(queue.bring_forward(gate) for queue in self.queues)
 
     def lane(self, number: int) -> Lane | None:
         """The worker with this number, if there is one."""
@@ -112,7 +110,7 @@ class StreamStage:
     def add(self, work: Work, now: float) -> None:
         """Queue an item."""
         self.waiting += work.size
-        (self._queue_of(work) if self.is_keyed else self._queues[0]).add(work, now)
+        (self._queue_of(work) if self.is_keyed else self.queues[0]).add(work, now)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """Queue items again, in front."""
@@ -122,24 +120,22 @@ class StreamStage:
 
     def retry(self, works: list[Work], now: float) -> None:
         """Queue items again that have failed, in front, once their pause is over."""
-        self.put_back(self._pauses.begin(works, now))
+        self.put_back(self.pauses.begin(works, now))
 
     def end_pauses(self, now: float) -> None:
         """Queue the items whose pause is over."""
-        self.put_back(self._pauses.end(now))
+        self.put_back(self.pauses.end(now))
 
     def _is_held_up(self, queue: WorkQueue) -> bool:
-        return self._keeps_order and any(self._queue_of(work) is queue for work in self._pauses)
+        return self._keeps_order and any(self._queue_of(work) is queue for work in self.pauses)
 
     def _queue_of(self, work: Work) -> WorkQueue:
-        return self._queues[(work.lane_hash or 0) % len(self._queues)]
+        return self.queues[(work.lane_hash or 0) % len(self.queues)]
 
     def _pop(self, queue: WorkQueue) -> Work:
         work = queue.pop()
         self.waiting -= work.size
         return work
-
-    # --- Who gets what ------------------------------------------------------------------------------------------
 
     def fill(self, now: float, gate: Gate) -> list[Work]:
         """Give workers as many items as they should have.
@@ -148,8 +144,8 @@ class StreamStage:
         """
         self._filled_at = now
         refused: list[Work] = []
-        for number, queue in enumerate(self._queues):
-            if not queue or (self._pauses and self._is_held_up(queue)):
+        for number, queue in enumerate(self.queues):
+            if not queue or (self.pauses and self._is_held_up(queue)):
                 continue
             lanes = [self.lanes[number]] if self.is_keyed else self.lanes
             if self.is_generator and queue.first.is_made_again:
@@ -350,7 +346,6 @@ class StreamStage:
     def learn(self, seconds: float, items: int) -> None:
         """Take note of the time that items took."""
         self.ended += items
-        self.busy_s += seconds
         self.seconds = smoothed(self.seconds, seconds / max(1, items), SMOOTHING)
 
     def learn_size(self, result: ItemOutcome) -> None:
@@ -398,7 +393,7 @@ class StreamStage:
     @property
     def wake_at(self) -> float | None:
         """The next time at which something here is due."""
-        times = [*self._pauses.wake_at, *(since + IDLE_S for _, since in self._idle())]
+        times = [*self.pauses.wake_at, *(since + IDLE_S for _, since in self._idle())]
         if self._timeout_s is not None:
             times += [
                 lane.deadline for lane in self.lanes if lane.deadline is not None and not lane.is_stopping
@@ -406,7 +401,7 @@ class StreamStage:
         if self._waits_since is not None:
             times += self._later(self._waits_since + WAITED_S)
         if self.is_batched and self._has_room():
-            for queue in self._queues:
+            for queue in self.queues:
                 times += self._later(queue.batch_due_at(self._batch_timeout_s))
         return min(times, default=None)
 

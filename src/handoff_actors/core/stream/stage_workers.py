@@ -16,7 +16,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.flow import Flow
 from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, blamed, retry_of, state_loss, to_do_again
+from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, state_loss, to_do_again
 from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
 from handoff_actors.core.stream.work import Work
 from handoff_actors.errors import HandoffError
@@ -58,10 +58,11 @@ class StageWorkers:
         lane = stage.lane(event.lane)
         if lane is None or lane.place == event.place:
             return
-        if lane.place is not None and not self._lose(stage, lane):
+        if lane.place is not None and not self._lose(stage, lane, "its worker was lost"):
             return
         lane.place, lane.was_up, lane.failed_starts, lane.idle_since = event.place, True, 0, now
         self._at[event.place] = stage, lane
+        self._flow.observing.worker_up(stage.number, lane.number, lane.node)
         if lane.is_closing:
             lane.is_closing = False
             close(lane)
@@ -83,7 +84,7 @@ class StageWorkers:
             if lane.failed_starts >= MOST_FAILED_STARTS:
                 self._fail(event.error)
                 return
-        if self._lose(stage, lane):
+        if self._lose(stage, lane, str(event.error)):
             self.effects.append(StartLane(stage.number, lane.number))
 
     def closed(self, number: Vertex, lane_number: int) -> None:
@@ -93,17 +94,17 @@ class StageWorkers:
         if lane is None:
             return
         if lane.is_closing and not (lane.is_moving and not self._draining.is_closing):
-            self._forget_place(lane)
+            self._forget_place(stage, lane, "it is not needed any more")
             stage.put_back(lane.lose())
             stage.lanes.remove(lane)
-        elif self._lose(stage, lane, is_blamed=not lane.is_closing):
+        elif self._lose(stage, lane, _why_ended(lane), is_blamed=not lane.is_closing):
             self.effects.append(StartLane(number, lane_number))
 
     def node_lost(self, name: str) -> None:
         """Take back what the workers of a node had, which is no fault of their items. They start again elsewhere by themselves."""
         for place, (stage, lane) in list(self._at.items()):
             if place.node == name:
-                self._lose(stage, lane, is_blamed=False)
+                self._lose(stage, lane, f"node {name} is gone", is_blamed=False)
 
     def node_leaving(self, name: str) -> None:
         """Move the workers of a node, once they have ended their items; those whose state counts stay for as long as the node does."""
@@ -135,7 +136,7 @@ class StageWorkers:
 
     # --- Losses -------------------------------------------------------------------------------------------------
 
-    def _lose(self, stage: StreamStage, lane: Lane, *, is_blamed: bool = True) -> bool:
+    def _lose(self, stage: StreamStage, lane: Lane, reason: str, *, is_blamed: bool = True) -> bool:
         """Take back what a worker had that is gone. False if the stream can't go on without its state."""
         is_blamed = is_blamed and not lane.is_stopping
         # That of a worker that was stopped has been looked at before.
@@ -143,7 +144,7 @@ class StageWorkers:
         if error is not None:
             self._fail(error)
             return False
-        self._forget_place(lane)
+        self._forget_place(stage, lane, reason)
         # One that was to move starts elsewhere, whatever has ended it.
         lane.is_closing = lane.is_closing and not (lane.is_moving and not self._draining.is_closing)
         node, works = lane.node, lane.lose()
@@ -155,13 +156,15 @@ class StageWorkers:
             return self._finish_lost(stage, lane, works[0], is_blamed=is_blamed)
         again, given_up = to_do_again(works, stage, node) if is_blamed else (works, [])
         stage.put_back(again)
+        stage.ended += len(given_up)
         for work, failure in given_up:
-            self._flow.work_ended(work, failure)
+            self._flow.work_failed(work, failure)
         return True
 
-    def _forget_place(self, lane: Lane) -> None:
+    def _forget_place(self, stage: StreamStage, lane: Lane, reason: str) -> None:
         if lane.place is not None:
             del self._at[lane.place]
+            self._flow.observing.worker_gone(stage.number, lane.number, lane.node, reason)
 
     def _finish_lost(self, stage: StreamStage, lane: Lane, work: Work, *, is_blamed: bool) -> bool:
         work.deaths += is_blamed
@@ -193,10 +196,11 @@ class StageWorkers:
             lane.let_go(work.number)
             if work.is_finish:
                 self._draining.ended(work, failure)
-            elif retry_of(work, failure, stage):
+            elif self._flow.is_tried_again(work, failure):
                 again.append(work)
             else:
-                self._flow.work_ended(work, blamed(failure, work))
+                stage.ended += 1
+                self._flow.work_failed(work, failure)
         stage.retry(again, now)
 
     def do_again(self, works: Iterable[Work]) -> None:
@@ -209,3 +213,7 @@ class StageWorkers:
         if not self.has_failed:
             self.has_failed = True
             self.effects.append(StreamFailed(error))
+
+
+def _why_ended(lane: Lane) -> str:
+    return "its node drains" if lane.is_moving else "it was stopped at its time limit"

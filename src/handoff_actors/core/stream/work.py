@@ -51,6 +51,14 @@ class Work(Struct, eq=False):
     #: `finish` is called, and not the code.
     is_finish: bool = False
 
+    def is_of(self, number: int) -> bool:
+        """True if it is a part of this item. Calls of `finish` are parts of none."""
+        return bool(self.key) and self.key[0] <= number < self.key[0] + self.size
+
+    def offset_of(self, number: int) -> int:
+        """The number of items before one that it is about."""
+        return number - self.key[0]
+
     @property
     def results_alive(self) -> int:
         """The results of a generator that goes on of which something is alive."""

@@ -1,7 +1,8 @@
 """The items that wait at a stage for a worker, and when an incomplete batch of them is due."""
 
+import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, Vertex
@@ -50,6 +51,9 @@ class WorkQueue:
 
     def __len__(self) -> int:
         return len(self._works) + len(self._made_again)
+
+    def __iter__(self) -> Iterator[Work]:
+        return itertools.chain(self._made_again, self._works)
 
     @property
     def first(self) -> Work:

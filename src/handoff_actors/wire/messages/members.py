@@ -79,6 +79,28 @@ class Advert(Message, frozen=True):
     warm: Annotated[list[WarmCopies], Meta(max_length=MOST_WARM)] = field(default_factory=list)
 
 
+#: The most stages of a run, and nodes of a stage, in one message.
+MOST_STAGES: Final = 32
+MOST_STAGE_NODES: Final = 16
+
+
+class StageProgress(Message, frozen=True):
+    """The progress of a stage of a stream, as its client sees it."""
+
+    #: The id of its function, as `repr` shows it.
+    label: Label
+    #: The nodes of its workers, at least some.
+    nodes: Annotated[list[Name], Meta(max_length=MOST_STAGE_NODES)]
+    #: Workers that take items.
+    workers: Count
+    #: Items that have ended there, well or not, and those that have failed; of a generator, its results.
+    items: Count
+    failed: Count
+    #: Items that wait for a worker, and those that workers have been given.
+    queued: Count
+    with_workers: Count
+
+
 class RunProgress(Message, frozen=True):
     """The progress of a run, as its client sees it."""
 
@@ -93,6 +115,8 @@ class RunProgress(Message, frozen=True):
     failed: Count
     #: Functions that depend on these, and so never run.
     skipped: Count = 0
+    #: Of the run of a stream, whose functions are the workers of stages: its stages, at least some.
+    stages: Annotated[list[StageProgress], Meta(max_length=MOST_STAGES)] = field(default_factory=list)
 
 
 class Backlog(Message, frozen=True):

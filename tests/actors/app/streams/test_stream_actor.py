@@ -8,7 +8,14 @@ import pytest
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.app.streams.stream_actor import FIRST_PUSHED_INDEX, StreamActor
 from handoff_actors.actors.fetcher import FetchFailure
-from handoff_actors.core.stream.events import Stored, StreamResult, Taken, Vertex
+from handoff_actors.core.stream.events import (
+    ItemObserved,
+    Stored,
+    StreamResult,
+    Taken,
+    Vertex,
+    WorkerObserved,
+)
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import FunctionFailed, HandoffError, NodeLost, RemoteProtocolError, WorkerDied
@@ -44,7 +51,8 @@ class Stream:
         self.up: list[tuple[Vertex, int, str]] = []
         self.error: HandoffError | None = None
         self.room_was_freed = False
-        machine = StreamMachine(StreamPlan.compile(dag), StreamOptions())
+        self.seen: list[ItemObserved | WorkerObserved] = []
+        machine = StreamMachine(StreamPlan.compile(dag), StreamOptions(is_observed=True))
         self.actor = StreamActor(RUN, machine, self.values, LIMIT, self, self, self)
         self.actor.start()
 
@@ -83,6 +91,9 @@ class Stream:
     def items_out(self, owner: int, count: int) -> None:
         assert owner == 0
 
+    def observed(self, seen: ItemObserved | WorkerObserved) -> None:
+        self.seen.append(seen)
+
     def room_freed(self) -> None:
         self.room_was_freed = True
 
@@ -116,6 +127,7 @@ async def stream() -> Stream:
 async def test_item_goes_to_the_worker_and_its_result_to_the_listener(stream: Stream) -> None:
     assert [start[:2] for start in stream.started] == [(STAGE, 0)]
     assert stream.up == [(STAGE, 0, "n1")]
+    assert stream.seen == [WorkerObserved(STAGE, 0, "n1", is_up=True)]
 
     assert stream.actor.push(0, [(b"in", ())]) == 0
     [(attempt, row)] = await stream.rows()

@@ -17,6 +17,7 @@ from handoff_actors.actors.fetcher import FetchFailure
 from handoff_actors.core.stream.events import (
     AbortStream,
     DropValues,
+    ItemObserved,
     ItemOut,
     LaneClosed,
     LaneLost,
@@ -36,6 +37,7 @@ from handoff_actors.core.stream.events import (
     StreamEvent,
     StreamFailed,
     Vertex,
+    WorkerObserved,
 )
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.errors import FunctionFailed, HandoffError, NodeLost, RemoteProtocolError, WorkerDied
@@ -91,7 +93,7 @@ class StreamActor:
 
     def feed(self, event: StreamEvent) -> None:
         """Have the machine handle an event, after what was pushed before."""
-        self._hand_over()
+        self.hand_over()
         self._tell(event)
 
     def _tell(self, event: StreamEvent) -> None:
@@ -111,7 +113,7 @@ class StreamActor:
         """
         if not self._new:
             # Whatever one turn of the loop pushes is handed over together: the machine looks at all stages each time.
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self.hand_over)
             self._first_number = self._machine.next_number
         number = self._first_number + len(self._new)
         if self._room is not None:
@@ -122,12 +124,13 @@ class StreamActor:
                     NewItem(number, owner, [(self._placed(each), keys) for each, keys in values])
                 )
                 # Whether there is room for another depends on the bytes of this one.
-                self._hand_over()
+                self.hand_over()
                 return number
         self._new.append(NewItem(number, owner, values))
         return number
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Have the machine take what was pushed."""
         new, self._new = self._new, []
         self._room = None
         if new:
@@ -211,6 +214,8 @@ class StreamActor:
                 self._lanes.start(stage, lane, partial(self._lane_ended, stage, lane))
             case StopLane(stage, lane):
                 self._lanes.stop(stage, lane)
+            case ItemObserved() | WorkerObserved():
+                self._listener.observed(effect)
             case StreamFailed(error):
                 self.fail(error)
             case StreamDrained():

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from handoff_actors.actors.app.run_host import Buffer
 from handoff_actors.actors.fetcher import FetchFailure
-from handoff_actors.core.stream.events import StreamResult, Vertex
+from handoff_actors.core.stream.events import ItemObserved, StreamResult, Vertex, WorkerObserved
 from handoff_actors.errors import HandoffError
 from handoff_actors.ids import Index, RunId
 from handoff_actors.wire.messages.directions import ToNode
@@ -54,6 +54,9 @@ class StreamListener(Protocol):
 
     def items_out(self, owner: int, count: int) -> None:
         """Take note that no more results of an item of an owner come."""
+
+    def observed(self, seen: ItemObserved | WorkerObserved) -> None:
+        """Take note of an item that fails, or of a worker that comes or goes. Only of a stream that is observed."""
 
     def room_freed(self) -> None:
         """Take note that another item may be pushed."""
