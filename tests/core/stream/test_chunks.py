@@ -265,6 +265,21 @@ def test_items_whose_keys_count_travel_alone(functions: list[Function]) -> None:
     assert push_together(stream, 2) == [send(1, run(2, b"1"), run(3, b"2"))]
 
 
+def test_items_of_a_chunk_are_explained_one_by_one() -> None:
+    stream = quick(Function("y", ["x"], code))
+    push_together(stream, 4)
+
+    def places(number: int) -> list[str]:
+        return list(map(str, stream.view.explain(number).places))
+
+    assert places(1) == ["working at function 'y', on worker 0 on node 'a'"]
+    assert places(3) == ["queued at function 'y', on worker 0 on node 'a': 2 other(s) of the worker go first"]
+    stream.handle(chunk_ended(1, 2, *values(1, 2)), 0.0)
+    assert places(2) == ["result at the output: it has not been taken"]
+    assert places(3) == ["working at function 'y', on worker 0 on node 'a'"]
+    assert stream.view.explain(0).state == "done"
+
+
 def test_results_of_a_chunk_for_nobody_are_dropped() -> None:
     stream = quick(Function("y", ["x"], code))
     push_together(stream, 2)

@@ -70,6 +70,14 @@ def test_item_waits_for_a_value_that_is_made_again() -> None:
     ]
 
 
+def test_item_that_has_failed_pauses_before_it_is_tried_again() -> None:
+    stream = stream_of(Function("y", ["x"], code, max_retries=1, retry_backoff=(1.0, 1.0, 1.0)))
+    push(stream)
+    stream.handle(ended(1, (1, failure())), 0.0)
+
+    assert places(stream, 0) == ["queued at function 'y': it has failed, and its pause is not over"]
+
+
 def test_suspect_waits_to_be_on_a_worker_alone() -> None:
     stream = stream_of(Function("y", ["x"], code))
     push(stream)
