@@ -56,7 +56,7 @@ from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.function import Function
-from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
+from handoff_actors.graph.streams.stream_plan import StreamPlan, StreamVertex
 from handoff_actors.wire.messages.stage_rows import (
     CloseStage,
     FinishStage,

@@ -231,7 +231,7 @@ class CallingSession(SessionValues):
         """
         # Few programs have streams, and no other would need what this imports.
         from handoff_actors.client.streaming.pipeline import Pipeline  # noqa: PLC0415
-        from handoff_actors.graph.stream_plan import StreamPlan  # noqa: PLC0415
+        from handoff_actors.graph.streams.stream_plan import StreamPlan  # noqa: PLC0415
 
         with InsideHidden():
             check_dag(dag)

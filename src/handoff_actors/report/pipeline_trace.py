@@ -2,7 +2,7 @@
 
 import os
 
-from handoff_actors.core.stream.lane import BusySpan
+from handoff_actors.core.stream.stages.lane import BusySpan
 from handoff_actors.core.stream.view import StreamView
 from handoff_actors.ids import FunctionId
 from handoff_actors.report.trace import Event, event_of, named, span_of, write_events

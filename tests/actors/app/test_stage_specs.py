@@ -9,7 +9,7 @@ from handoff_actors.actors.app.stage_specs import stage_call, stage_spec
 from handoff_actors.graph import DAG, Constant, Function, per_worker
 from handoff_actors.graph.argument import PerWorker, RunValue
 from handoff_actors.graph.fold import MAX_INLINE_DEPTH
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.workers.stage_spec import FromProducer, Given, InlineCall, Recipe, StageSpec
 
 

@@ -30,7 +30,7 @@ from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph import DAG, Function
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import CloseStage, RunItem, ToStage
 
 ERROR = HandoffError("lost too often")

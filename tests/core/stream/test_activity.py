@@ -1,5 +1,5 @@
 from handoff_actors.core.stream.activity import MOST_SPANS, Activity
-from handoff_actors.core.stream.lane import BusySpan, Lane
+from handoff_actors.core.stream.stages.lane import BusySpan, Lane
 from handoff_actors.graph import Function
 from tests.core.stream.builders import code, ended, generated, generator, place, push, stream_of, up
 

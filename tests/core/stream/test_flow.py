@@ -9,11 +9,11 @@ from handoff_actors.core.stream.events import (
     Pushed,
     StreamResult,
 )
+from handoff_actors.core.stream.items.work import Work
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.work import Work
 from handoff_actors.graph import DAG, Function
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import Generate
 from tests.core.stream.builders import (
     INPUT,

@@ -5,8 +5,8 @@ from functools import partial
 
 from handoff_actors.graph.argument import Constant
 from handoff_actors.graph.function import Function
-from handoff_actors.graph.stage_arguments import ResultOf, StageArg, StageArguments
-from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
+from handoff_actors.graph.streams.stage_arguments import ResultOf, StageArg, StageArguments
+from handoff_actors.graph.streams.stream_plan import StreamPlan, StreamVertex
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.workers.stage_spec import (

@@ -20,7 +20,6 @@ from handoff_actors.client.streaming.push_queue import PushQueue
 from handoff_actors.client.streaming.stage_events import StageEvents
 from handoff_actors.client.streaming.untaken import Untaken
 from handoff_actors.core.nodes import NodeDown, NodeUp
-from handoff_actors.core.stream.capacity import check_capacity, needs_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     DrainStream,
@@ -37,8 +36,9 @@ from handoff_actors.core.stream.events import (
 from handoff_actors.core.stream.explain import ItemExplanation
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
+from handoff_actors.core.stream.stages.capacity import check_capacity, needs_of
 from handoff_actors.errors import AllocationError, HandoffError
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.ids import Resources
 from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation, explain, report_on
 

@@ -9,7 +9,7 @@ from handoff_actors.actors.app.own_modules import OWN_MODULES
 from handoff_actors.errors import SerializationError
 from handoff_actors.graph.argument import Handle
 from handoff_actors.graph.function import Code
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.code.by_value import is_sent_by_value, sent_by_value

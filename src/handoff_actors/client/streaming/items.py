@@ -8,7 +8,7 @@ from handoff_actors.client.streaming.outlet import Arrival
 from handoff_actors.core.stream.events import ItemFailure, ItemSkipped, Vertex
 from handoff_actors.errors import ItemError, SerializationError
 from handoff_actors.graph.argument import Handle
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.ids import FunctionId
 from handoff_actors.skip import SKIP
 from handoff_actors.text import repr_of

@@ -14,7 +14,7 @@ from handoff_actors.core.stream.events import Vertex
 from handoff_actors.errors import HandoffError
 from handoff_actors.graph.argument import Collocated, Constant, collocated
 from handoff_actors.graph.dag import DAG
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.graph.validation import collocation_roots
 from handoff_actors.ids import FunctionId
 from handoff_actors.workers.child.stage.run import run_stage

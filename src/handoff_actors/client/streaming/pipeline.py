@@ -24,7 +24,7 @@ from handoff_actors.display.progress import ProgressDisplay
 from handoff_actors.display.run_display import until_written
 from handoff_actors.display.stream_snapshot import StreamProgressView
 from handoff_actors.errors import HandoffError, ItemError
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.report.pipeline_report import PipelineReport, WorkerExplanation
 from handoff_actors.skip import SKIP
 from handoff_actors.text import repr_of, type_name_of

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Final
 
 from handoff_actors.core.stream.events import Vertex
-from handoff_actors.core.stream.lane import BusySpan, Lane
+from handoff_actors.core.stream.stages.lane import BusySpan, Lane
 
 #: Spans that are kept of one stream.
 MOST_SPANS: Final = 10_000

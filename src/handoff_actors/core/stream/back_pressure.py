@@ -2,9 +2,9 @@
 
 from handoff_actors.core.stream.events import ItemOutcome, Vertex
 from handoff_actors.core.stream.flow import Flow
+from handoff_actors.core.stream.items.work import Work
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.work import Work
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 
 
 class BackPressure:

@@ -6,11 +6,11 @@ from msgspec.structs import replace
 
 from handoff_actors.core.stream.events import ItemFailure, StageEnd, StopLane, Vertex
 from handoff_actors.core.stream.flow import Flow
-from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import blamed
-from handoff_actors.core.stream.stage import StreamStage
-from handoff_actors.core.stream.work import Work
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.core.stream.items.work import Work
+from handoff_actors.core.stream.stages.lane import Lane
+from handoff_actors.core.stream.stages.losses import blamed
+from handoff_actors.core.stream.stages.stage import StreamStage
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import CloseStage, FinishStage
 
 

@@ -11,12 +11,12 @@ from msgspec import Struct
 from handoff_actors.core.stream.back_pressure import BackPressure
 from handoff_actors.core.stream.events import ItemFailure, Vertex
 from handoff_actors.core.stream.flow import OUTPUT, Flow
-from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.results import PushedItem
-from handoff_actors.core.stream.stage import StreamStage
-from handoff_actors.core.stream.work import Work
-from handoff_actors.core.stream.work_queue import current_values
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.core.stream.items.results import PushedItem
+from handoff_actors.core.stream.items.work import Work
+from handoff_actors.core.stream.stages.lane import Lane
+from handoff_actors.core.stream.stages.stage import StreamStage
+from handoff_actors.core.stream.stages.work_queue import current_values
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 

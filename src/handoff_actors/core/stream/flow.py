@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from handoff_actors.core.stream.chunks import is_chain, part, size_of
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     SKIPPED,
@@ -19,18 +18,19 @@ from handoff_actors.core.stream.events import (
     StreamResult,
     Vertex,
 )
-from handoff_actors.core.stream.joining import Join
-from handoff_actors.core.stream.keys import Key
-from handoff_actors.core.stream.losses import blamed, retry_of
+from handoff_actors.core.stream.items.chunks import is_chain, part, size_of
+from handoff_actors.core.stream.items.joining import Join
+from handoff_actors.core.stream.items.keys import Key
+from handoff_actors.core.stream.items.results import ItemResults, PushedItem, result_of, values_of
+from handoff_actors.core.stream.items.scope import Scope
+from handoff_actors.core.stream.items.sequencing import Sequencer
+from handoff_actors.core.stream.items.values import StreamValues
+from handoff_actors.core.stream.items.work import Work
 from handoff_actors.core.stream.observing import StreamObserving
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.results import ItemResults, PushedItem, result_of, values_of
-from handoff_actors.core.stream.scope import Scope
-from handoff_actors.core.stream.sequencing import Sequencer
-from handoff_actors.core.stream.stage import StreamStage
-from handoff_actors.core.stream.values import StreamValues
-from handoff_actors.core.stream.work import Work
-from handoff_actors.graph.stream_plan import StreamPlan, StreamVertex
+from handoff_actors.core.stream.stages.losses import blamed, retry_of
+from handoff_actors.core.stream.stages.stage import StreamStage
+from handoff_actors.graph.streams.stream_plan import StreamPlan, StreamVertex
 
 #: In place of a vertex: where the results are joined.
 OUTPUT = -1

@@ -14,7 +14,6 @@ from typing import assert_never
 
 from handoff_actors.core.stream.activity import Activity
 from handoff_actors.core.stream.back_pressure import BackPressure
-from handoff_actors.core.stream.chunks import CHUNKS_IN_FLIGHT, MOST_ITEMS, chunk_of, groups_of, runs_of
 from handoff_actors.core.stream.draining import Draining, close
 from handoff_actors.core.stream.events import (
     SKIPPED,
@@ -47,13 +46,14 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.explain import ItemExplainer
 from handoff_actors.core.stream.flow import Flow
-from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.items.chunks import CHUNKS_IN_FLIGHT, MOST_ITEMS, chunk_of, groups_of, runs_of
+from handoff_actors.core.stream.items.work import Work
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.stage import StreamStage
 from handoff_actors.core.stream.stage_workers import StageWorkers
+from handoff_actors.core.stream.stages.lane import Lane
+from handoff_actors.core.stream.stages.stage import StreamStage
 from handoff_actors.core.stream.view import StreamView
-from handoff_actors.core.stream.work import Work
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.wire.messages.stage_rows import GenerateMore
 
 

@@ -15,10 +15,10 @@ from handoff_actors.core.stream.events import (
     Vertex,
 )
 from handoff_actors.core.stream.flow import Flow
-from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.losses import MOST_FAILED_STARTS, state_loss, to_do_again
-from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
-from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.items.work import Work
+from handoff_actors.core.stream.stages.lane import Lane
+from handoff_actors.core.stream.stages.losses import MOST_FAILED_STARTS, state_loss, to_do_again
+from handoff_actors.core.stream.stages.stage import MOST_DEATHS, StreamStage
 from handoff_actors.errors import HandoffError
 from handoff_actors.text import repr_of
 

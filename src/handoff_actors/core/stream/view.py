@@ -9,9 +9,9 @@ from handoff_actors.core.stream.activity import Activity
 from handoff_actors.core.stream.events import Vertex
 from handoff_actors.core.stream.explain import ItemExplainer, ItemExplanation
 from handoff_actors.core.stream.flow import Flow
-from handoff_actors.core.stream.lane import BusySpan, Lane
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.stage import StreamStage
+from handoff_actors.core.stream.stages.lane import BusySpan, Lane
+from handoff_actors.core.stream.stages.stage import StreamStage
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 from handoff_actors.wire.messages.members import MOST_STAGE_NODES, MOST_STAGES, StageProgress

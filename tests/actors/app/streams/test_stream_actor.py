@@ -20,7 +20,7 @@ from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.errors import FunctionFailed, HandoffError, NodeLost, RemoteProtocolError, WorkerDied
 from handoff_actors.graph.dag import DAG
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from handoff_actors.ids import Attempt, Index, RunId
 from handoff_actors.wire.messages.directions import ToNode
 from handoff_actors.wire.messages.jobs import Ref, ValueKey

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from handoff_actors.core.stream.chunks import part
 from handoff_actors.core.stream.events import (
     FINISH_OWNER,
     ItemChunk,
@@ -17,9 +16,10 @@ from handoff_actors.core.stream.events import (
     StreamResult,
     Vertex,
 )
-from handoff_actors.core.stream.keys import Key
-from handoff_actors.core.stream.scope import Scope
-from handoff_actors.core.stream.sequencing import Sequencer
+from handoff_actors.core.stream.items.chunks import part
+from handoff_actors.core.stream.items.keys import Key
+from handoff_actors.core.stream.items.scope import Scope
+from handoff_actors.core.stream.items.sequencing import Sequencer
 
 #: A result with the scope in which it counts, until it is taken; or None where a key has none. True: the last of its item.
 _Entry = tuple[tuple[StreamResult, Scope] | None, bool]

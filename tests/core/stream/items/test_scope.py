@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.scope import Scope
+from handoff_actors.core.stream.items.scope import Scope
 
 
 def test_scope_is_over_when_nothing_of_it_is_alive() -> None:

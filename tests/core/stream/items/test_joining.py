@@ -1,5 +1,5 @@
-from handoff_actors.core.stream.joining import Join
-from handoff_actors.core.stream.scope import Scope
+from handoff_actors.core.stream.items.joining import Join
+from handoff_actors.core.stream.items.scope import Scope
 
 SCOPE = Scope()
 

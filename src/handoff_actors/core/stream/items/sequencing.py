@@ -2,7 +2,7 @@
 
 from typing import Generic, TypeVar
 
-from handoff_actors.core.stream.keys import Key, position_after, position_of_closing
+from handoff_actors.core.stream.items.keys import Key, position_after, position_of_closing
 
 EntryT = TypeVar("EntryT")
 

@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.sequencing import Sequencer
+from handoff_actors.core.stream.items.sequencing import Sequencer
 
 
 def test_entries_in_order_pass_at_once() -> None:

@@ -6,9 +6,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from handoff_actors.core.stream.events import ItemFailure
-from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.stage import MOST_DEATHS, StreamStage
-from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.items.work import Work
+from handoff_actors.core.stream.stages.lane import Lane
+from handoff_actors.core.stream.stages.stage import MOST_DEATHS, StreamStage
 from handoff_actors.errors import HandoffError
 from handoff_actors.text import repr_of
 

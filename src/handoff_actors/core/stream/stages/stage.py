@@ -5,12 +5,12 @@ from operator import attrgetter
 from typing import Final, cast
 
 from handoff_actors.core.stream.events import ItemOutcome, Stored
-from handoff_actors.core.stream.lane import Lane
+from handoff_actors.core.stream.items.work import Work
 from handoff_actors.core.stream.options import StreamOptions
-from handoff_actors.core.stream.pauses import Pauses
-from handoff_actors.core.stream.work import Work
-from handoff_actors.core.stream.work_queue import Gate, WorkQueue, current_values, is_lost
-from handoff_actors.graph.stream_plan import StreamVertex
+from handoff_actors.core.stream.stages.lane import Lane
+from handoff_actors.core.stream.stages.pauses import Pauses
+from handoff_actors.core.stream.stages.work_queue import Gate, WorkQueue, current_values, is_lost
+from handoff_actors.graph.streams.stream_plan import StreamVertex
 from handoff_actors.moving_average import smoothed
 from handoff_actors.wire.messages.stage_rows import (
     Generate,

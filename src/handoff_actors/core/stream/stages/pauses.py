@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from handoff_actors.core.backoff import Backoff, pause_s
-from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.items.work import Work
 
 
 class Pauses:

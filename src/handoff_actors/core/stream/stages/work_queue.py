@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from handoff_actors.core.stream.events import ItemFailure, ItemOutcome, Vertex
-from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.items.work import Work
 
 #: An incomplete batch without a time limit of its own goes out when nothing has come for so long.
 BATCH_PAUSE_S: Final = 0.1

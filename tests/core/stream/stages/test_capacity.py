@@ -2,12 +2,12 @@
 
 import pytest
 
-from handoff_actors.core.stream.capacity import WorkerNeed, check_capacity, needs_of
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.core.stream.options import StreamOptions
+from handoff_actors.core.stream.stages.capacity import WorkerNeed, check_capacity, needs_of
 from handoff_actors.errors import AllocationError
 from handoff_actors.graph.dag import DAG
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 from tests.core.stream.builders import async_code, code
 
 OFFERS = {"n1": {"cpu": 2.0, "memory": 1000.0}, "n2": {"cpu": 1.0}}

@@ -10,8 +10,8 @@ import handoff_actors as handoff
 from handoff_actors.errors import CycleError, DagError, InvalidFunctionError, MissingFunctionError
 from handoff_actors.graph import DAG, Argument, Constant, Function, per_worker
 from handoff_actors.graph.argument import ItemsOf, PerWorker, RunValue, SharedValue
-from handoff_actors.graph.stage_arguments import Filled, ResultOf
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stage_arguments import Filled, ResultOf
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 
 
 def add(*values: Any, **_: Any) -> Any:

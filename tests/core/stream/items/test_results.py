@@ -1,6 +1,6 @@
 from handoff_actors.core.stream.events import ResultsReady, StreamResult
-from handoff_actors.core.stream.results import ItemResults
-from handoff_actors.core.stream.scope import Scope
+from handoff_actors.core.stream.items.results import ItemResults
+from handoff_actors.core.stream.items.scope import Scope
 
 A, B = StreamResult(0, {1: b"a"}), StreamResult(1, {1: b"b"})
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from handoff_actors.core.stream.events import ItemOutcome, Stored, Vertex
-from handoff_actors.core.stream.keys import Key
-from handoff_actors.core.stream.scope import Scope
+from handoff_actors.core.stream.items.keys import Key
+from handoff_actors.core.stream.items.scope import Scope
 from handoff_actors.ids import Index
 
 

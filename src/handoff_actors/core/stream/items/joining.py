@@ -7,8 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 from handoff_actors.core.stream.events import ItemOutcome
-from handoff_actors.core.stream.keys import Key
-from handoff_actors.core.stream.scope import Scope
+from handoff_actors.core.stream.items.keys import Key
+from handoff_actors.core.stream.items.scope import Scope
 
 #: So many deadlines of items that are whole are not worth being removed.
 FEW: Final = 64

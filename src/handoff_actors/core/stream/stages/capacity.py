@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from handoff_actors.core.resources import holds
-from handoff_actors.core.stream.stage import StreamStage
+from handoff_actors.core.stream.stages.stage import StreamStage
 from handoff_actors.errors import AllocationError
 from handoff_actors.ids import FunctionId, Resources
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 
 from handoff_actors.core.stream.events import ItemChunk, ItemOutcome, LanePlace, SendToStage, Stored, Vertex
-from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.items.work import Work
 from handoff_actors.ids import Index
 from handoff_actors.wire.messages.stage_rows import ToStage, ValueRow
 

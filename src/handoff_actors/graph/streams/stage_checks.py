@@ -8,7 +8,7 @@ from handoff_actors.graph.function import Function
 from handoff_actors.graph.mapping import adds_functions
 from handoff_actors.graph.parameters import check_stage_call
 from handoff_actors.graph.placing import holds_result
-from handoff_actors.graph.stage_arguments import StageArguments, arguments_of
+from handoff_actors.graph.streams.stage_arguments import StageArguments, arguments_of
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of
 

@@ -1,4 +1,4 @@
-from handoff_actors.core.stream.keys import position_after, position_of_closing
+from handoff_actors.core.stream.items.keys import position_after, position_of_closing
 
 
 def test_closing_comes_behind_the_results_that_it_counts() -> None:

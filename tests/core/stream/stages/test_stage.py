@@ -2,8 +2,8 @@
 
 from handoff_actors.core.stream.events import ItemFailure, LaneClosed, LaneLost, StartLane, StopLane
 from handoff_actors.core.stream.machine import StreamMachine
-from handoff_actors.core.stream.stage import IDLE_S, WAITED_S
-from handoff_actors.core.stream.work_queue import BATCH_PAUSE_S
+from handoff_actors.core.stream.stages.stage import IDLE_S, WAITED_S
+from handoff_actors.core.stream.stages.work_queue import BATCH_PAUSE_S
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch
 from tests.core.stream.builders import (

@@ -1,6 +1,5 @@
 import pytest
 
-from handoff_actors.core.stream.chunks import groups_of, is_chain, runs_of
 from handoff_actors.core.stream.events import (
     SKIPPED,
     ItemChunk,
@@ -13,6 +12,7 @@ from handoff_actors.core.stream.events import (
     StreamEffect,
     StreamResult,
 )
+from handoff_actors.core.stream.items.chunks import groups_of, is_chain, runs_of
 from handoff_actors.core.stream.machine import StreamMachine
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.stage_rows import RunBatch, RunChunk

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Final, cast
 
 from handoff_actors.core.stream.events import ItemChunk, ItemOutcome, NewItem
-from handoff_actors.graph.stream_plan import StreamPlan
+from handoff_actors.graph.streams.stream_plan import StreamPlan
 
 #: So many chunks have room in a stream, so that all its stages have something to do at once.
 CHUNKS_IN_FLIGHT: Final = 8

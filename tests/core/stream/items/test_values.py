@@ -13,8 +13,8 @@ from handoff_actors.core.stream.events import (
     StreamEffect,
     StreamResult,
 )
+from handoff_actors.core.stream.items.values import MOST_LOSSES
 from handoff_actors.core.stream.machine import StreamMachine
-from handoff_actors.core.stream.values import MOST_LOSSES
 from handoff_actors.graph import Function
 from handoff_actors.wire.messages.stage_rows import Generate, GenerateMore, RunBatch
 from tests.core.stream.builders import (

@@ -9,9 +9,9 @@ from handoff_actors.errors import DagError
 from handoff_actors.graph.checks import is_async_generator_code, is_coroutine_code, is_generator_code
 from handoff_actors.graph.fold import check_inline_sizes
 from handoff_actors.graph.function import Function
-from handoff_actors.graph.stage_arguments import StageArguments, arguments_of
-from handoff_actors.graph.stage_checks import check_stage_code, check_stage_function, is_batched
-from handoff_actors.graph.stream_checks import check_finishes, generators_before
+from handoff_actors.graph.streams.stage_arguments import StageArguments, arguments_of
+from handoff_actors.graph.streams.stage_checks import check_stage_code, check_stage_function, is_batched
+from handoff_actors.graph.streams.stream_checks import check_finishes, generators_before
 from handoff_actors.graph.validation import dependency_order
 from handoff_actors.ids import FunctionId
 from handoff_actors.text import repr_of

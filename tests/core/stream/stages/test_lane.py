@@ -1,7 +1,7 @@
 from handoff_actors.core.stream.events import ItemOutcome, LanePlace, SendToStage
-from handoff_actors.core.stream.lane import Lane
-from handoff_actors.core.stream.scope import Scope
-from handoff_actors.core.stream.work import Work
+from handoff_actors.core.stream.items.scope import Scope
+from handoff_actors.core.stream.items.work import Work
+from handoff_actors.core.stream.stages.lane import Lane
 from handoff_actors.wire.messages.stage_rows import CloseStage
 from tests.core.stream.builders import stored
 

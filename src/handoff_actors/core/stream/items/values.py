@@ -11,7 +11,7 @@ from handoff_actors.core.stream.events import ItemChunk, ItemFailure, ItemOutcom
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from handoff_actors.core.stream.work import Work
+    from handoff_actors.core.stream.items.work import Work
     from handoff_actors.ids import Index
 
 #: A value that was made so often, and could not be had from its node each time, ends its item.

@@ -1,0 +1,1 @@
+"""Graphs that items flow through."""
