@@ -591,11 +591,21 @@ class StreamWorld:
 
     def _hangs(self, lane: SimulatedLane, row: ToStage) -> bool:
         if isinstance(row, RunBatch):
-            if not any(self._item_hangs(lane.stage, _numbers(values)) for _, values in row.items):
+            if not any(self._item_hangs(lane.stage, _numbers(values)) for values in row.values):
                 return False
             self._hung_batches.add(lane.stage)
             return True
+        if isinstance(row, RunChunk):
+            return self._chunk_hangs(lane, row)
         return isinstance(row, RunItem | Generate) and self._item_hangs(lane.stage, _numbers(row.values))
+
+    def _chunk_hangs(self, lane: SimulatedLane, chunk: RunChunk) -> bool:
+        for place, value in enumerate(chunk.values):
+            if self._item_hangs(lane.stage, (value,)):  # type: ignore[arg-type] # this world has put a number there
+                if place and self.random.random() < 0.5:
+                    self._chunk_ended(lane, chunk.number, chunk.values[:place], 0.0)
+                return True
+        return False
 
     def _item_hangs(self, stage: Vertex, values: tuple[int, ...]) -> bool:
         rule = self.rules[stage]

@@ -279,6 +279,8 @@ class StreamMachine:
             if count < work.size:
                 ended = self._flow.split_off(work, count)
                 lane.held -= count
+                # The time of the next item begins now, or a little earlier.
+                work.given_at = now
             else:
                 lane.let_go(event.number)
                 ended = work

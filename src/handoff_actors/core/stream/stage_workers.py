@@ -191,9 +191,18 @@ class StageWorkers:
         failure = ItemFailure("timeout", b"", reason, node=lane.node)
         lane.is_stopping = True
         self.effects.append(StopLane(stage.number, lane.number))
-        again: list[Work] = []
+        if late[0].size > 1 and not stage.is_batched:
+            # Which of its items takes so long is not known: from now on each is on a worker alone.
+            lane.let_go(late[0].number)
+            alone = self._flow.singles(late[0])
+            for work in alone:
+                work.is_suspect = True
+            stage.put_back(alone)
+            return
         for work in late:
             lane.let_go(work.number)
+        again: list[Work] = []
+        for work in [single for chunk in late for single in self._flow.singles(chunk)]:
             if work.is_finish:
                 self._draining.ended(work, failure)
             elif self._flow.is_tried_again(work, failure):

@@ -3,12 +3,16 @@ import pytest
 from handoff_actors.core.stream.events import (
     SKIPPED,
     ItemChunk,
+    ItemFailure,
     ItemOut,
     ItemOutcome,
+    LaneClosed,
     LaneLost,
     NewItem,
     Pushed,
+    ResultsReady,
     StageChunkEnded,
+    StopLane,
     StreamEffect,
     StreamResult,
 )
@@ -58,6 +62,12 @@ def chunk_ended(
     stage: int, number: int, *outcomes: ItemOutcome, lane: int = 0, seconds: float = QUICK_S
 ) -> StageChunkEnded:
     return StageChunkEnded(place(stage, lane), number, list(outcomes), seconds)
+
+
+def failures(effects: list[StreamEffect]) -> list[ItemFailure]:
+    """The failures among the results that are ready."""
+    results = [each for effect in effects if isinstance(effect, ResultsReady) for each in effect.results]
+    return [each.outcome for each in results if isinstance(each.outcome, ItemFailure)]
 
 
 def quick(*functions: Function, **options: object) -> StreamMachine:
@@ -221,23 +231,45 @@ def test_chunks_come_to_a_stage_in_order() -> None:
     assert stream.handle(chunk_ended(1, 3, *values(1, 2)), 0.0) == [send(2, run(6, b"1"))]
 
 
-@pytest.mark.parametrize(
-    "second",
-    [
-        Function("z", ["y"], code, timeout=9.0),
-        Function("z", ["y"], async_code, parallelism=9),
-    ],
-)
-def test_stage_that_has_to_know_items_one_by_one_gets_them_so(second: Function) -> None:
-    stream = quick(Function("y", ["x"], code), second)
+def test_coroutines_get_items_one_by_one() -> None:
+    stream = quick(Function("y", ["x"], code), Function("z", ["y"], async_code, parallelism=9))
     push_together(stream, 3)
 
-    stream.handle(chunk_ended(1, 2, *values(1, 2, 3)), 0.0)
+    assert stream.handle(chunk_ended(1, 2, *values(1, 2, 3)), 0.0) == [
+        send(2, run(4, b"1"), run(5, b"2"), run(3, b"3"))
+    ]
 
-    (_, stage) = stream.stages
-    works = [work for lane in stage.lanes for work in lane.outstanding.values()]
-    assert stage.waiting + len(works) == 3
-    assert {work.size for work in works} == {1}
+
+def test_time_limit_of_an_item_in_a_chunk_begins_with_the_end_of_the_one_before() -> None:
+    stream = quick(Function("y", ["x"], code, timeout=9.0))
+    assert push_together(stream, 3) == [send(1, RunChunk(2, values(1, 2, 3)))]
+    assert push_together(stream, 2) == []
+    assert stream.wake_at == 9.0
+
+    stream.handle(chunk_ended(1, 2, b"1"), 5.0)
+    assert stream.wake_at == 14.0
+    assert stream.handle(chunk_ended(1, 2, *values(2, 3)), 6.0)[0] == send(1, RunChunk(3, values(4, 5)))
+
+
+def test_items_of_a_chunk_that_takes_too_long_are_on_workers_alone_with_no_try_less() -> None:
+    stream = quick(Function("y", ["x"], code, timeout=9.0))
+    push_together(stream, 2)
+
+    assert stream.wake(9.0) == [StopLane(1, 0)]
+    stream.handle(LaneClosed(1, 0), 10.0)
+    assert stream.handle(up(attempt=2), 11.0) == [send(1, run(3, b"1"), at=place(attempt=2))]
+    assert stream.handle(ended(1, (3, b"1"), at=place(attempt=2)), 12.0)[0] == send(
+        1, run(2, b"2"), at=place(attempt=2)
+    )
+    (failed,) = failures(stream.wake(21.0))
+    assert (failed.kind, failed.attempts) == ("timeout", 1)
+
+
+def test_items_of_a_batch_that_takes_too_long_fail_with_it() -> None:
+    stream = stream_of(Function("y", ["x"], code, batch_size=2, timeout=9.0), in_flight=16)
+    assert push_together(stream, 2) == [send(1, RunBatch([(1, values(0, 1))], (1,)))]
+
+    assert [failed.kind for failed in failures(stream.wake(9.0))] == ["timeout", "timeout"]
 
 
 def test_batches_are_filled_from_chunks_and_what_is_left_of_them() -> None:

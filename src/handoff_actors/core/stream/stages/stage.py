@@ -62,6 +62,8 @@ class StreamStage:
         self.result_nbytes: float | None = None
         self._window = options.in_flight
         self._timeout_s = function.timeout
+        #: A worker has one item, or chunk, at a time.
+        self._is_one_by_one = self._timeout_s is not None and self.concurrency == 1
         #: Several items may be one to it, for which its code is called one after the other.
         self.takes_chunks = not gives_keys and _takes_chunks(vertex)
         self._batch_size = function.batch_size or (1 << 62)
@@ -187,7 +189,7 @@ class StreamStage:
                 values = work.values
             share -= work.size
             self._give(work, values, lane, now, gate)
-            if work.is_suspect:
+            if work.is_suspect or self._is_one_by_one:
                 return
 
     def _make_again(self, queue: WorkQueue, lanes: list[Lane], now: float, gate: Gate) -> Iterator[Work]:
@@ -222,10 +224,14 @@ class StreamStage:
             return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
         if self.is_generator:
             return 1 - sum(not work.is_made_again for work in lane.outstanding.values())
-        if self._timeout_s is not None or self.seconds is None:
+        is_timed = self._timeout_s is not None
+        if self.seconds is None or (is_timed and not self.takes_chunks):
             return self.concurrency - held
-        ahead = int(AHEAD_S / (self.seconds + OVERHEAD_S))
-        return self.concurrency + min(MAX_AHEAD, ahead) - held
+        ahead = min(MAX_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S)))
+        if is_timed:
+            # A chunk with all its items, or one item: its time begins when it is sent.
+            return 0 if held else 1 + ahead
+        return self.concurrency + ahead - held
 
     def _credit(self, work: Work, gate: Gate) -> int:
         """The number of results that a generator may have on its way beyond those that are."""
@@ -425,7 +431,5 @@ def _bounds(parallelism: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _takes_chunks(vertex: StreamVertex) -> bool:
-    """True if items of a stage need not be known one by one: for a time limit, a key, or the results of a generator."""
-    function = vertex.function
-    is_special = vertex.is_generator or vertex.is_async or function.timeout is not None
-    return not is_special and function.key is None
+    """True if items of a stage need not be known one by one: for a key, the results of a generator, or coroutines."""
+    return not (vertex.is_generator or vertex.is_async) and vertex.function.key is None
