@@ -796,12 +796,11 @@ class StreamWorld:
         self.later(0.05, lambda: self.feed(LaneClosed(stage, number)))
 
     def _has_died_before(self, row: ToStage | None) -> bool:
-        """True for an item that must not seem to kill its workers."""
-        return isinstance(row, RunItem | RunChunk | Generate | GenerateMore) and row.number in self._died
+        """True for items that must not seem to kill their workers."""
+        return not self._died.isdisjoint(_numbers_in(row))
 
     def _note_death(self, row: ToStage | None) -> None:
-        if isinstance(row, RunItem | RunChunk | Generate | GenerateMore):
-            self._died.add(row.number)
+        self._died.update(_numbers_in(row))
 
     def _leave_node(self) -> None:
         """Have a node drain, and say so more than once, as it does with each advert."""
@@ -906,6 +905,17 @@ class StreamWorld:
     def _is_excused(self, result: Result) -> bool:
         """A value that was lost with its node, and can't be made again."""
         return (self.node_losses > 0 or self.result_losses > 0) and "lost" in repr(result)
+
+
+def _numbers_in(row: ToStage | None) -> list[int]:
+    """The numbers of the works that a worker has with a row."""
+    match row:
+        case RunBatch(items):
+            return [number for number, _ in items]
+        case RunItem() | RunChunk() | Generate() | GenerateMore():
+            return [row.number]
+        case _:
+            return []
 
 
 def _apart(result: StreamResult) -> list[StreamResult]:
