@@ -4,8 +4,8 @@ import pytest
 
 from tests.simulation.streams import CHAINS_FROM, StreamWorld
 
-SEEDS = 800
-CHAINS = 400
+SEEDS = 400
+CHAINS = 160
 #: Test functions that share them.
 PARTS = 8
 ONCE_FAILED = [int(line) for line in (Path(__file__).parent / "stream_seeds.txt").read_text().split()]

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.network import Clock, Timeline
 from tests.simulation.worlds import run_world
 
-SEEDS = 2000
+SEEDS = 1000
 #: Of the first worlds, a quarter of which are free of faults.
 COUNTED = 200
 HAPPENS_IN = {
