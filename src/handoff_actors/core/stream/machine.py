@@ -71,7 +71,6 @@ class StreamMachine:
         self._has_join_timeout = options.join_timeout_s is not None
         self._workers = StageWorkers(self._flow, self._draining)
         self._most_in_chunk = max(1, min(MOST_ITEMS, options.in_flight // CHUNKS_IN_FLIGHT))
-
         self._activity = Activity()
         explainer = ItemExplainer(plan, self._flow, self._gate)
         #: For reports and displays.

@@ -175,7 +175,7 @@ class StreamActor:
         self._fetches.look()
 
     def _result_lost(self, value: Stored, reason: str) -> None:
-        self._driver.feed(ResultLost(value, reason))
+        self._tell(ResultLost(value, reason))
 
     def fail(self, error: HandoffError) -> None:
         """Have the stream go on no more."""

@@ -15,7 +15,7 @@ from handoff_actors.graph.streams.stream_plan import StreamPlan
 #: So many chunks have room in a stream, so that all its stages have something to do at once.
 CHUNKS_IN_FLIGHT: Final = 8
 MOST_ITEMS: Final = 512
-#: Values that are larger than this on average gain nothing.
+#: A larger value costs more than what it would share with others.
 _MOST_NBYTES: Final = 4096
 
 
