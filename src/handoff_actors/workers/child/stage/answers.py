@@ -23,6 +23,8 @@ from handoff_actors.workers.stage_protocol import content_of
 FAST_S: Final = 200e-6
 #: no longer than this,
 _HOLD_S: Final = 1e-3
+#: after a chunk no longer than this,
+_WORTH_S: Final = 300e-6
 #: and while values of so few bytes wait.
 MOST_NBYTES: Final = 256 * 1024
 #: How quickly the estimate follows when items get faster.
@@ -118,6 +120,11 @@ class Answers:
     def send_if_due(self, now: float) -> None:
         """Send what must not wait for the next item."""
         if self._usual_s > FAST_S or now - self._since >= _HOLD_S or self._nbytes > MOST_NBYTES:
+            self.flush()
+
+    def send_if_worth_it(self, now: float) -> None:
+        """Send what waits if it is so much that the next stage had better begin with it."""
+        if now - self._since >= _WORTH_S:
             self.flush()
 
     @property

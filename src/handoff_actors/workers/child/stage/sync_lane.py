@@ -168,6 +168,7 @@ class SyncLane:
                 slowest_s, outcomes = 0.0, []
         if outcomes:
             self._answers.chunk_ended(chunk.number, outcomes, began_at - sent_at, slowest_s)
+        self._answers.send_if_worth_it(began_at)
 
     def _run_batch(self, batch: RunBatch) -> None:
         began_at = perf_counter()
