@@ -16,7 +16,7 @@ Kind: TypeAlias = Literal["plain", "batched", "large", "keyed"]
 
 STAGES = 3
 #: Items in flight at most.
-WINDOW = 1024
+WINDOW = 4096
 #: The same, of arrays: 32 MB.
 LARGE_WINDOW = 32
 BATCH = 32

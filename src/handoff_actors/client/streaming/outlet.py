@@ -33,8 +33,11 @@ class ResultSource(Protocol):
         """Take note that there is room for others in the place of so many results."""
 
 
-class Arrival(Struct, eq=False):
-    """One result of one item, as far as it is in the app."""
+class Arrival(Struct, eq=False, gc=False):
+    """One result of one item, as far as it is in the app.
+
+    There are many, so the garbage collector does not look at them: what leads back to one is cut off once it is complete.
+    """
 
     #: The number of its item.
     number: int
@@ -194,10 +197,14 @@ class Outlet:
                 )
             else:
                 arrival.values[sink] = fetched
+            if not arrival.missing:
+                arrival.give_up = ()
             self._free()
             self._changed.set()
 
-        arrival.give_up = [*arrival.give_up, self._source.fetch(value, done)]
+        give_up = self._source.fetch(value, done)
+        if arrival.missing:
+            arrival.give_up = [*arrival.give_up, give_up]
 
     def _free(self) -> None:
         # In order, as the stream drops the values of the first one that is not taken.

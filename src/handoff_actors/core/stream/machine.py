@@ -21,6 +21,7 @@ from handoff_actors.core.stream.events import (
     DrainStream,
     DropValues,
     InputLost,
+    ItemChunk,
     ItemFailure,
     ItemOutcome,
     LaneClosed,
@@ -46,7 +47,7 @@ from handoff_actors.core.stream.events import (
 )
 from handoff_actors.core.stream.explain import ItemExplainer
 from handoff_actors.core.stream.flow import Flow
-from handoff_actors.core.stream.items.chunks import CHUNKS_IN_FLIGHT, MOST_ITEMS, chunk_of, groups_of, runs_of
+from handoff_actors.core.stream.items.chunks import CHUNKS_IN_FLIGHT, MOST_ITEMS, groups_of, runs_of
 from handoff_actors.core.stream.items.work import Work
 from handoff_actors.core.stream.options import StreamOptions
 from handoff_actors.core.stream.stage_workers import StageWorkers
@@ -184,9 +185,12 @@ class StreamMachine:
             case StageEnded():
                 self._ended(event, now)
             case Pushed(items):
-                groups = groups_of(items, self._most_in_chunk) if self._flow.takes_chunks else zip(items)
-                for group in groups:
-                    self._pushed(group)
+                if self._flow.takes_chunks:
+                    for first, values in groups_of(items, self._most_in_chunk):
+                        self._pushed(first, values)
+                else:
+                    for item in items:
+                        self._pushed(item)
             case Taken(owner, results):
                 self._flow.took(self._flow.results.taken(owner, results))
             case StageGenerated():
@@ -217,14 +221,15 @@ class StreamMachine:
             case _:
                 assert_never(event)
 
-    def _pushed(self, group: Sequence[NewItem]) -> None:
-        new = group[0]
-        assert new.number == self._flow.take_numbers(len(group)), "pushes are numbered in order"
-        item = self._flow.results.add(new.number, new.owner, size=len(group))
+    def _pushed(self, new: NewItem, together: Sequence[bytes] = ()) -> None:
+        """Take a new item; or it and those that follow, with these values."""
+        size = max(1, len(together))
+        assert new.number == self._flow.take_numbers(size), "pushes are numbered in order"
+        item = self._flow.results.add(new.number, new.owner, size=size)
         # So that it is not over before it has begun.
         item.alive += 1
-        values = new.values if len(group) == 1 else [(chunk_of(group), ())]
-        for vertex, (value, keys) in zip(self._inputs, values, strict=True):
+        given = new.values if size == 1 else [(ItemChunk(together), ())]
+        for vertex, (value, keys) in zip(self._inputs, given, strict=True):
             self._flow.emit(vertex, (new.number,), None, value, item, keys)
         self._flow.end(item)
 

@@ -103,9 +103,9 @@ def test_small_items_of_one_owner_that_follow_one_another_go_together() -> None:
     ]  # fmt: skip
     items = [NewItem(number, owner, [(value, ())]) for number, (owner, value) in enumerate(owners_and_values)]
 
-    groups = groups_of(items, 2)
+    groups = [(first.number, list(together)) for first, together in groups_of(items, 2)]
 
-    assert [[item.number for item in group] for group in groups] == [[0, 1], [2], [3], [4], [5]]
+    assert groups == [(0, [b"a", b"b"]), (2, [b"c"]), (3, [b"d"]), (4, []), (5, [b"e"])]
 
 
 def test_values_stay_together_and_all_else_goes_by_itself() -> None:

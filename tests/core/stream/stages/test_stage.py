@@ -170,6 +170,17 @@ def test_batches_of_quick_items_go_out_ahead_as_far_as_one_more() -> None:
     assert stream.handle(ended(1, (1, b"a")), 1.0)[0] == send(1, batch(3, 4))
 
 
+def test_batches_go_out_further_ahead_once_their_items_are_known_to_be_short() -> None:
+    stream = stream_of(Function("y", ["x"], code, batch_size=2))
+    push(stream)
+    push(stream)
+    stream.handle(ended(1, (1, b"a"), (2, b"b"), seconds=1e-6), 1.0)
+
+    assert [push(stream) for _ in range(6)][1::2] == [
+        [send(1, batch(number, number + 1))] for number in (3, 5, 7)
+    ]
+
+
 def test_incomplete_batch_goes_out_when_its_first_item_has_waited_for_the_time_limit() -> None:
     stream = stream_of(Function("y", ["x"], code, batch_timeout=5.0))
     push(stream, now=1.0)

@@ -29,26 +29,26 @@ def is_chain(plan: StreamPlan) -> bool:
     )
 
 
-def groups_of(items: Sequence[NewItem], most: int) -> Iterator[Sequence[NewItem]]:
-    """Divide items, of one input, into those that go on as one: they have the same owner, and small values."""
-    group: list[NewItem] = []
+def groups_of(items: Sequence[NewItem], most: int) -> Iterator[tuple[NewItem, Sequence[bytes]]]:
+    """Divide items, of one input, into those that go on as one: they have the same owner, and small values.
+
+    Gives the first of each group, with the values of all; with none for an item that is not small.
+    """
+    first, values = items[0], list[bytes]()
     for item in items:
         value = item.values[0][0]
         is_small = isinstance(value, bytes) and len(value) <= _MOST_NBYTES
-        if group and not (is_small and len(group) < most and item.owner == group[0].owner):
-            yield group
-            group = []
-        if is_small:
-            group.append(item)
-        else:
-            yield [item]
-    if group:
-        yield group
-
-
-def chunk_of(items: Sequence[NewItem]) -> ItemChunk:
-    """The values of items that go on as one."""
-    return ItemChunk([cast("bytes", item.values[0][0]) for item in items])
+        if values and not (is_small and len(values) < most and item.owner == first.owner):
+            yield first, values
+            values = []
+        if not is_small:
+            yield item, ()
+            continue
+        if not values:
+            first = item
+        values.append(cast("bytes", value))
+    if values:
+        yield first, values
 
 
 def size_of(values: Sequence[ItemOutcome]) -> int:

@@ -221,17 +221,25 @@ class StreamStage:
             # It may wait until results are taken, of which one may have to be made again before.
             held -= 1
         if self.is_batched:
-            return 0 if held >= self._batch_size or (held and self._timeout_s is not None) else 1
+            return (
+                0
+                if held >= max(self._batch_size, self._ahead()) or (held and self._timeout_s is not None)
+                else 1
+            )
         if self.is_generator:
             return 1 - sum(not work.is_made_again for work in lane.outstanding.values())
         is_timed = self._timeout_s is not None
         if self.seconds is None or (is_timed and not self.takes_chunks):
             return self.concurrency - held
-        ahead = min(MAX_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S)))
+        ahead = self._ahead()
         if is_timed:
             # A chunk with all its items, or one item: its time begins when it is sent.
             return 0 if held else 1 + ahead
         return self.concurrency + ahead - held
+
+    def _ahead(self) -> int:
+        """The number of items that a worker may have beyond those that it works on."""
+        return 0 if self.seconds is None else min(MAX_AHEAD, int(AHEAD_S / (self.seconds + OVERHEAD_S)))
 
     def _credit(self, work: Work, gate: Gate) -> int:
         """The number of results that a generator may have on its way beyond those that are."""
