@@ -29,7 +29,7 @@ class StageReport(Struct, frozen=True):
     #: Items that have failed here, and attempts that were followed by another.
     failed: int
     retried: int
-    #: Their number per second, since the pipeline began.
+    #: Items that have ended per second, since the pipeline began.
     items_per_s: float
     #: Share of the last five seconds in which its code ran, over all its workers, from 0 to 1.
     busy: float
