@@ -265,8 +265,10 @@ async def test_stages_end_when_their_run_is_cancelled(app: App) -> None:
         await stream()
 
     await app.until_idle()
-    # Besides the zygote there are the usual workers, and perhaps one that has not been idle for long.
-    assert len(descendants()) <= 4
+    # Besides the zygote there are the usual workers, and perhaps one that has not been idle for long. The others may still be ending.
+    async with asyncio.timeout(10):
+        while len(descendants()) > 4:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.05)
 
 
 async def test_cancelled_stage_ends_in_the_middle_of_an_item(app: App) -> None:

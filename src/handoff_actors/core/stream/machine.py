@@ -185,12 +185,7 @@ class StreamMachine:
             case StageEnded():
                 self._ended(event, now)
             case Pushed(items):
-                if self._flow.takes_chunks:
-                    for first, values in groups_of(items, self._most_in_chunk):
-                        self._pushed(first, values)
-                else:
-                    for item in items:
-                        self._pushed(item)
+                self._take_pushes(items)
             case Taken(owner, results):
                 self._flow.took(self._flow.results.taken(owner, results))
             case StageGenerated():
@@ -220,6 +215,14 @@ class StreamMachine:
                 self._is_given_up = True
             case _:
                 assert_never(event)
+
+    def _take_pushes(self, items: Sequence[NewItem]) -> None:
+        if self._flow.takes_chunks:
+            for first, values in groups_of(items, self._most_in_chunk):
+                self._pushed(first, values)
+        else:
+            for item in items:
+                self._pushed(item)
 
     def _pushed(self, new: NewItem, together: Sequence[bytes] = ()) -> None:
         """Take a new item; or it and those that follow, with these values."""
