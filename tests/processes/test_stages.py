@@ -31,7 +31,8 @@ from handoff_actors.workers.child.stage.run import run_stage
 from handoff_actors.workers.stage_protocol import content_of, from_stage
 from handoff_actors.workers.stage_spec import FromProducer, StageSpec
 from tests.daemons import Daemon, Daemons
-from tests.processes.app import App, descendants
+from tests.processes.app import App
+from tests.workers.pool_harness import zygote_of
 
 pytestmark = pytest.mark.processes
 
@@ -266,8 +267,9 @@ async def test_stages_end_when_their_run_is_cancelled(app: App) -> None:
 
     await app.until_idle()
     # Besides the zygote there are the usual workers, and perhaps one that has not been idle for long. The others may still be ending.
+    zygote = zygote_of(app.node._store.directory)
     async with asyncio.timeout(10):
-        while len(descendants()) > 4:  # noqa: ASYNC110 - nobody is told
+        while len(zygote.children(recursive=True)) > 3:  # noqa: ASYNC110 - nobody is told
             await asyncio.sleep(0.05)
 
 
